@@ -1,0 +1,239 @@
+"""A request body opened one level deep, so that a key can change while the rest stays byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import orjson
+
+from gateway.errors import InvalidRequest
+from gateway.hub import Json
+
+_OPEN = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SPACE = frozenset(b" \t\r\n")
+_NUMBER = frozenset(b"-0123456789")
+
+
+class Envelope:
+    """A client's JSON object: top-level keys are known, values stay raw until somebody asks.
+
+    `headers` are the client's headers that a plugin may read. `overlay` holds top-level values that an
+    adapter or the gateway set over the client's; they count as the client's own everywhere.
+    """
+
+    __slots__ = (
+        "_decoded",
+        "_overlay",
+        "_parsed",
+        "_raw",
+        "_spans",
+        "fields",
+        "headers",
+        "model",
+        "stream",
+        "wants_usage",
+    )
+
+    def __init__(
+        self,
+        raw: bytes,
+        fields: Mapping[str, msgspec.Raw],
+        spans: Mapping[str, tuple[int, int]],
+        headers: Mapping[str, str],
+        overlay: Mapping[str, Any],
+    ) -> None:
+        self._raw = raw
+        self._spans = spans
+        self._overlay = overlay
+        self._decoded: Json = dict(overlay)
+        self._parsed: Json | None = None
+        self.fields = fields
+        self.headers = headers
+        self.model: str = self.get("model")
+        self.stream: bool = self.get("stream") is True
+        options = self.get("stream_options")
+        self.wants_usage: bool = isinstance(options, dict) and options.get("include_usage") is True
+
+    def names(self) -> Sequence[str]:
+        """The top-level keys in the client's order, then what was set over them."""
+        return [*self.fields, *(name for name in self._overlay if name not in self.fields)]
+
+    def get(self, name: str) -> Any:
+        """The decoded top-level value; None when absent or null."""
+        if name in self._decoded:
+            return self._decoded[name]
+        if name not in self.fields:
+            return None
+        value = self._decoded[name] = orjson.loads(memoryview(self.fields[name]))
+        return value
+
+    def with_values(self, values: Mapping[str, Any]) -> Envelope:
+        """The same request with top-level values set over the client's."""
+        return Envelope(self._raw, self.fields, self._spans, self.headers, {**self._overlay, **values})
+
+    def edited(self, changes: Mapping[str, object], drop: Sequence[str] = ()) -> bytes:
+        """The body with top-level keys replaced, added or removed; every other byte as the client sent it."""
+        changes = {**self._overlay, **changes} if self._overlay else changes
+        edits = []
+        added = []
+        for name, value in changes.items():
+            if name in drop:
+                continue
+            if name in self._spans:
+                start, end = self._spans[name]
+                edits.append((end - len(self.fields[name]), end, orjson.dumps(value)))
+            else:
+                added.append(orjson.dumps(name) + b":" + orjson.dumps(value))
+        if not drop and not added:
+            return self._spliced(edits)
+        return self._rebuilt(changes, frozenset(drop), added)
+
+    def parsed(self) -> Json:
+        """The whole request as a dict; cached, not to be mutated."""
+        if self._parsed is None:
+            self._parsed = {**orjson.loads(self._raw), **self._overlay}
+        return self._parsed
+
+    def _spliced(self, edits: list[tuple[int, int, bytes]]) -> bytes:
+        if not edits:
+            return self._raw
+        raw = memoryview(self._raw)
+        pieces: list[bytes | memoryview] = []
+        position = 0
+        for start, end, value in sorted(edits):
+            pieces += (raw[position:start], value)
+            position = end
+        pieces.append(raw[position:])
+        return b"".join(pieces)
+
+    def _rebuilt(self, changes: Mapping[str, object], drop: frozenset[str], added: list[bytes]) -> bytes:
+        raw = memoryview(self._raw)
+        members: list[bytes | memoryview] = []
+        for name, (start, end) in self._spans.items():
+            if name in drop:
+                continue
+            if name in changes:
+                members.append(bytes(raw[start : end - len(self.fields[name])]) + orjson.dumps(changes[name]))
+            else:
+                members.append(raw[start:end])
+        return b"{" + b",".join((*members, *added)) + b"}"
+
+
+def open_envelope(raw: bytes, headers: Mapping[str, str] = {}) -> Envelope:  # noqa: B006 - never written to
+    """Open a JSON object; raises InvalidRequest for anything that two parsers could read in two ways.
+
+    Refused: what is not one JSON object, duplicate keys, invalid UTF-8, numbers that overflow a double at the
+    top level, nesting beyond the parser's limit, a `model` that is no string, a `stream` that is no boolean.
+    """
+    try:
+        fields = _OPEN.decode(raw)
+        if not raw.isascii():
+            raw.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The request body is not valid JSON: {_reason(error)}.", code="invalid_json") from error
+    spans = _spans(raw, fields)
+    _check_values(fields)
+    return Envelope(raw, fields, spans, headers, {})
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, msgspec.ValidationError):
+        return "the top level must be an object"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return str(error).removeprefix("JSON is malformed: ")
+
+
+def _spans(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> dict[str, tuple[int, int]]:
+    """Where each member (key and value) stands: from its key's quote to the end of its value."""
+    # Four bytes a member are punctuation. A text as short as that has no white space, no escape in a key and no key twice.
+    if 1 + 4 * len(fields) + sum(map(len, fields)) + sum(map(len, fields.values())) == len(raw):
+        spans = {}
+        position = 1
+        for name, value in fields.items():
+            end = position + len(name) + 3 + len(value)
+            spans[name] = (position, end)
+            position = end + 1
+        return spans
+    return _walk(raw, fields)
+
+
+def _walk(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> dict[str, tuple[int, int]]:
+    """The same for any text: keys and values are compared in order with the bytes.
+
+    A walk that reaches the closing brace proves that no key stands twice: the dict would have fewer members than the text.
+    """
+    spans: dict[str, tuple[int, int]] = {}
+    position = _after(raw, 0, b"{")
+    for count, (name, value) in enumerate(fields.items()):
+        if count:
+            position = _after(raw, position, b",")
+        position = _skip(raw, position)
+        start = position
+        key = b'"' + name.encode() + b'"'
+        if not raw.startswith(key, position):
+            key = _escaped_key(raw, position, name)
+        position = _skip(raw, _after(raw, position + len(key), b":"))
+        if not raw.startswith(memoryview(value), position):
+            raise _ambiguous(name)
+        position += len(value)
+        spans[name] = (start, position)
+    if _skip(raw, _after(raw, position, b"}")) != len(raw):
+        raise _ambiguous("")
+    return spans
+
+
+def _skip(raw: bytes, position: int) -> int:
+    while position < len(raw) and raw[position] in _SPACE:
+        position += 1
+    return position
+
+
+def _after(raw: bytes, position: int, token: bytes) -> int:
+    position = _skip(raw, position)
+    if raw[position : position + 1] != token:
+        raise _ambiguous("")
+    return position + 1
+
+
+def _escaped_key(raw: bytes, position: int, name: str) -> bytes:
+    """The key as it stands when it is written with escapes."""
+    end = position + 1
+    while raw[end : end + 1] not in (b'"', b""):
+        end += 2 if raw[end : end + 1] == b"\\" else 1
+    key = raw[position : end + 1]
+    try:
+        same = orjson.loads(key) == name
+    except orjson.JSONDecodeError:
+        same = False
+    if not same:
+        raise _ambiguous(name)
+    return key
+
+
+def _ambiguous(name: str) -> InvalidRequest:
+    return InvalidRequest("The request body holds the same key twice.", code="invalid_json", param=name or None)
+
+
+def _check_values(fields: Mapping[str, msgspec.Raw]) -> None:
+    for name, value in fields.items():
+        view = memoryview(value)
+        if view[0] in _NUMBER and len(view) > 3:
+            try:
+                orjson.loads(view)
+            except orjson.JSONDecodeError as error:
+                raise InvalidRequest(
+                    f"'{name}' is not a number that can be kept.", code="invalid_json", param=name
+                ) from error
+    model = fields.get("model")
+    if model is None or memoryview(model)[0] != 0x22:
+        raise InvalidRequest("you must provide a model parameter", param="model")
+    if len(model) == 2:
+        raise InvalidRequest("'model' is empty.", param="model")
+    stream = fields.get("stream")
+    if stream is not None and memoryview(stream)[0] not in b"tfn":
+        raise InvalidRequest("'stream' must be true or false.", param="stream")

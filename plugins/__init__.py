@@ -1,0 +1,1 @@
+"""One provider each: pure functions from bytes and values to bytes and values."""
