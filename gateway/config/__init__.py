@@ -1,0 +1,1 @@
+"""gateway.yaml as types, and every mistake in it with its line."""

@@ -1,0 +1,39 @@
+"""Strings that must not be shown, and where gateway.yaml says they come from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Source = Literal["env", "file", "credential", "literal"]
+
+
+class Secret:
+    """A resolved secret. Its repr and str tell nothing; `reveal` is the only way to the text.
+
+    `source` is the kind of reference that it was read from; `literal` means that it stands in the file.
+    """
+
+    __slots__ = ("_text", "source")
+
+    def __init__(self, text: str, source: Source = "literal") -> None:
+        self._text = text
+        self.source: Source = source
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not pickled")
