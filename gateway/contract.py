@@ -65,7 +65,7 @@ class UpstreamRequest:
     """One HTTP request for a provider, without its credential.
 
     `url` is absolute and already percent-encoded. `dropped` and `translated` name the parameters that
-    the client must be told of.
+    the client must be told of. `scope` is what a signature is bound to besides (AWS: `region/service`).
     """
 
     url: str
@@ -74,6 +74,7 @@ class UpstreamRequest:
     method: str = "POST"
     dropped: tuple[str, ...] = ()
     translated: tuple[str, ...] = ()
+    scope: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +234,7 @@ class Dialect:
 
     name: str
     path: str
-    open_request: Callable[[bytes], ChatRequest]
+    open_request: Callable[[bytes, Mapping[str, str]], ChatRequest]
     write_response: Callable[[Json, ChatRequest], bytes]
     open_stream: Callable[[ChatRequest], StreamEncoder]
     write_error: Callable[[GatewayError], bytes]
