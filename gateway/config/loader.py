@@ -1,0 +1,172 @@
+"""gateway.yaml, whole: read, resolved and checked in one pass."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from gateway.config.accounts import Accounts, warn_literal
+from gateway.config.document import Node
+from gateway.config.files import Sources
+from gateway.config.findings import Finding, Findings, Mark, nearest
+from gateway.config.names import Names
+from gateway.config.reader import INVALID, Bases, Reader, bases, kind_of
+from gateway.config.resolve import Resolver
+from gateway.config.types import Address, Config, Retry
+from gateway.config.unsupported import check_supported
+from gateway.config.urls import is_loopback
+from gateway.contract import Provider
+from gateway.hub import PARAMS
+
+# What an adapter must not touch: it would be another request.
+_NOT_SET = ("model", "messages", "stream")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What came of a file: the configuration (None when any finding is an error), the findings, a name of the
+    text, and the paths whose change may change the configuration."""
+
+    config: Config | None
+    findings: list[Finding]
+    digest: str
+    files: list[Path]
+
+
+def load(
+    path: str | None,
+    environ: Mapping[str, str],
+    providers: Mapping[str, Provider],
+    strict: bool = False,
+    text: str | bytes | None = None,
+) -> Loaded:
+    """Read and check a configuration: the file at `path`, or `text` (then `path` is only its name in findings).
+
+    With `strict` every warning is an error.
+    """
+    found = Findings()
+    sources = Sources(found)
+    shown = path or "<text>"
+    root = Path.cwd() if text is not None else Path(shown).parent
+    if text is None:
+        sources.add_file(Path(shown), shown, Mark(shown))
+    else:
+        sources.add_text(text.encode() if isinstance(text, str) else text, shown)
+    sources.include(root)
+    config = _checked(sources, Resolver(environ, root), providers, found) if sources.tree else None
+    findings = found.listed(strict)
+    bad = any(finding.level == "error" for finding in findings)
+    return Loaded(None if bad else config, findings, sources.digest, sources.files)
+
+
+def _checked(sources: Sources, resolver: Resolver, providers: Mapping[str, Provider], found: Findings) -> Config:
+    tree = sources.tree or Node(Mark(""), {})
+    reader = Reader(found, resolver)
+    config = reader.read(kind_of(Config), tree, "", _bases(tree, resolver))
+    if config is INVALID:
+        return Config()
+    accounts = Accounts(tree, providers, found, sources.readable_by_all)
+    config = _settled(accounts.complete(config))
+    Names(config, tree, found).check()
+    check_supported(tree, found)
+    _Rest(config, tree, found, accounts).check()
+    return config
+
+
+def _bases(tree: Node, resolver: Resolver) -> Bases:
+    """The file's own `retry`, which its entries start from. Its mistakes are reported where it is read again."""
+    node = tree.get("retry")
+    retry = Reader(Findings(), resolver).read(kind_of(Retry), node, "", {}) if node else Retry()
+    return bases(Retry() if retry is INVALID else retry)
+
+
+def _settled(config: Config) -> Config:
+    """The configuration whose deployments say the same timers and breaker under `retry` as beside it."""
+    deployments = {
+        name: replace(each, retry=replace(each.retry, timeouts=each.timeouts, breaker=each.breaker))
+        for name, each in config.deployments.items()
+    }
+    return replace(config, deployments=deployments)
+
+
+class _Rest:
+    """The checks that belong to one option each."""
+
+    def __init__(self, config: Config, tree: Node, found: Findings, accounts: Accounts) -> None:
+        self._config = config
+        self._tree = tree
+        self._found = found
+        self._accounts = accounts
+
+    def check(self) -> None:
+        self._check_listeners()
+        self._check_parameters()
+        self._check_keys()
+        self._check_state()
+        self._check_log()
+        if not self._tree.get("deployments"):
+            self._found.warning(self._tree.mark, "deployments", "none is defined: every model is unknown")
+
+    def _mark(self, *path: str) -> Mark:
+        node = self._tree.get(*path)
+        return node.mark if node else self._tree.mark
+
+    def _check_listeners(self) -> None:
+        server = self._config.server
+        if server.insecure:
+            return
+        if not _stays_here(server.listen) and not self._config.keys:
+            message = "not a loopback address: define keys, or set server.insecure: true"
+            self._found.error(self._mark("server", "listen"), "server.listen", message)
+        for name, address in (("admin", server.admin), ("demo", server.demo)):
+            if address and not _stays_here(address):
+                message = "not a loopback address, and it asks for no key: set server.insecure: true to allow that"
+                self._found.error(self._mark("server", name), f"server.{name}", message)
+
+    def _check_parameters(self) -> None:
+        for name, deployment in self._config.deployments.items():
+            for param in deployment.emulate:
+                if param not in PARAMS:
+                    message = f"no request parameter '{param}'{nearest(param, PARAMS)}"
+                    where = ("deployments", name, "emulate")
+                    self._found.error(self._mark(*where), ".".join(where), message)
+        for name, adapter in self._config.adapters.items():
+            for option, values in (("set", adapter.set), ("default", adapter.default)):
+                for param in (each for each in _NOT_SET if each in values):
+                    mark = self._mark("adapters", name, option, param)
+                    self._found.error(mark, f"adapters.{name}.{option}.{param}", "an adapter does not choose this")
+
+    def _check_keys(self) -> None:
+        hashes: dict[str, str] = {}
+        for name, key in self._config.keys.items():
+            other = hashes.setdefault(key.hash, name)
+            if key.hash and other != name:
+                message = f"the same key as {other}"
+                self._found.error(self._mark("keys", name, "hash"), f"keys.{name}.hash", message)
+            if key.expires is not None and key.expires <= time.time():
+                self._found.warning(self._mark("keys", name, "expires"), f"keys.{name}.expires", "is over")
+
+    def _check_state(self) -> None:
+        state = self._config.state
+        if state.store == "redis" and state.url is None:
+            self._found.error(self._mark("state"), "state.url", "is missing: store: redis needs it")
+        if state.url is not None and state.url.source == "literal":
+            warn_literal(self._mark("state", "url"), "state.url", self._accounts)
+
+    def _check_log(self) -> None:
+        log = self._config.telemetry.access_log
+        if log is None or log.to in ("stdout", "stderr"):
+            return
+        directory = Path(log.to).parent
+        if not directory.is_dir() or not os.access(directory, os.W_OK):
+            message = f"no directory that can be written: {directory}"
+            self._found.error(self._mark("telemetry", "access_log", "to"), "telemetry.access_log.to", message)
+
+
+def _stays_here(address: Address) -> bool:
+    return bool(address.path or address.fd) or is_loopback(address.host)
