@@ -91,10 +91,10 @@ def _managed(value: Mapping[str, str]) -> Fetch:
     query = {"resource": value["resource"], **client}
     endpoint, header = os.environ.get("IDENTITY_ENDPOINT"), os.environ.get("IDENTITY_HEADER")
     if endpoint and header:
-        url = URL(endpoint).update_query(query, **{"api-version": "2019-08-01"})
+        url = URL(endpoint).update_query({**query, "api-version": "2019-08-01"})
         return _Call("GET", url, {"X-IDENTITY-HEADER": header}).fetch
     url = URL(value["metadata"]) / "metadata/identity/oauth2/token"
-    return _Call("GET", url.update_query(query, **{"api-version": "2018-02-01"}), {"Metadata": "true"}).fetch
+    return _Call("GET", url.update_query({**query, "api-version": "2018-02-01"}), {"Metadata": "true"}).fetch
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,8 @@ def _fetch(given: object) -> Fresh:
     with requests.Session() as session:
         session.trust_env = False  # no proxy and no netrc from the environment
         session.max_redirects = 0
-        request = functools.partial(transport.Request(session), timeout=CALL_TIMEOUT)
+        request: Any = functools.partial(transport.Request(session), timeout=CALL_TIMEOUT)
+        request.session = session  # where google-auth mounts the metadata server's client certificate
         try:
             credentials = _load(given, request)
             credentials.refresh(request)
