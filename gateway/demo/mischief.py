@@ -1,0 +1,174 @@
+"""What happens to an answer's bytes on purpose: slow, stalled, cut, lying or endless answers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gateway.demo.answers import Ask
+from gateway.demo.steering import Switch
+from gateway.demo.wire import Wire
+
+HTML = b"<!doctype html><html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
+BLOCK = 65536
+LIE = 1000  # bytes that a wrong content-length promises and never gives
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One request with its answer ready: `events` are the stream's, or the whole body as the only one."""
+
+    request: web.BaseRequest
+    wire: Wire
+    ask: Ask
+    events: Sequence[bytes]
+    headers: Mapping[str, str]
+    pace: float
+    switch: Switch
+
+    @property
+    def half(self) -> Sequence[bytes]:
+        """The first half of the stream, or half of the body."""
+        if self.ask.stream:
+            return self.events[: max(len(self.events) // 2, 1)]
+        return [self.events[0][: len(self.events[0]) // 2]]
+
+    async def opened(self, **extra: str) -> web.StreamResponse:
+        """The answer's head, sent."""
+        response = web.StreamResponse(headers={**self.headers, **extra})
+        await response.prepare(self.request)
+        return response
+
+
+Act = Callable[[Scene], Awaitable[web.StreamResponse]]
+
+
+async def send(scene: Scene, events: Sequence[bytes], pace: float | None = None) -> web.StreamResponse:
+    """Events one after the other, as healthy providers send them."""
+    response = await scene.opened()
+    for event in events:
+        await response.write(event)
+        await asyncio.sleep(scene.pace if pace is None else pace)
+    await response.write_eof()
+    return response
+
+
+async def _slow(scene: Scene) -> web.StreamResponse:
+    return await send(scene, scene.events, max(scene.pace * 50, 0.0))
+
+
+async def _drip(scene: Scene) -> web.StreamResponse:
+    response = await scene.opened()
+    for byte in b"".join(scene.events):
+        await response.write(bytes((byte,)))
+        await asyncio.sleep(0)
+    await response.write_eof()
+    return response
+
+
+async def _forever() -> None:
+    # Ends when the client goes or the demo stops: both cancel the handler.
+    await asyncio.Event().wait()
+
+
+async def _stall(scene: Scene) -> web.StreamResponse:
+    response = await scene.opened()
+    for event in scene.half:
+        await response.write(event)
+    await _forever()
+    return response
+
+
+async def _hang(scene: Scene) -> web.StreamResponse:
+    await _forever()
+    return web.Response()
+
+
+async def _reset(scene: Scene) -> web.StreamResponse:
+    response = await scene.opened()
+    for event in scene.half:
+        await response.write(event)
+    await asyncio.sleep(scene.pace)
+    reset(scene.request.transport)
+    return response
+
+
+def reset(transport: asyncio.BaseTransport | None) -> None:
+    """Close a connection with a TCP reset."""
+    if isinstance(transport, asyncio.Transport):
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+
+
+async def _cut(scene: Scene) -> web.StreamResponse:
+    """Framing ends well; the format's own end never comes."""
+    return await send(scene, scene.half)
+
+
+async def _shortlength(scene: Scene) -> web.StreamResponse:
+    body = b"".join(scene.events)
+    response = await scene.opened(**{"Content-Length": str(len(body) + LIE)})
+    await response.write(body)
+    if scene.request.transport is not None:
+        scene.request.transport.close()
+    return response
+
+
+async def _html(scene: Scene) -> web.StreamResponse:
+    return web.Response(body=HTML, content_type="text/html")
+
+
+async def _badgateway(scene: Scene) -> web.StreamResponse:
+    return web.Response(status=502, body=HTML, content_type="text/html")
+
+
+async def _flood(scene: Scene) -> web.StreamResponse:
+    response = await scene.opened()
+    for event in (*scene.events[:1], *scene.half[1:]):
+        await response.write(event)
+    block = scene.wire.filler(scene.ask, BLOCK)
+    for _ in range(scene.switch.number * 1024 * 1024 // BLOCK):
+        await response.write(block)
+    for event in scene.events[len(scene.half) :]:
+        await response.write(event)
+    await response.write_eof()
+    return response
+
+
+async def _midstream(scene: Scene) -> web.StreamResponse:
+    return await send(scene, [*scene.half, scene.wire.broken(scene.ask)])
+
+
+async def _firsterror(scene: Scene) -> web.StreamResponse:
+    return await send(scene, [scene.wire.broken(scene.ask)])
+
+
+async def _error200(scene: Scene) -> web.StreamResponse:
+    """An error in JSON under status 200, whatever was asked for."""
+    refused = scene.wire.trouble("busy", scene.ask.provider)
+    reply = scene.wire.refuse(refused, scene.ask.provider)
+    return web.Response(body=reply.body, content_type="application/json")
+
+
+ACTS: dict[str, Act] = {
+    "slow": _slow,
+    "drip": _drip,
+    "stall": _stall,
+    "hang": _hang,
+    "reset": _reset,
+    "cut": _cut,
+    "shortlength": _shortlength,
+    "html": _html,
+    "badgateway": _badgateway,
+    "flood": _flood,
+    "midstream": _midstream,
+    "firsterror": _firsterror,
+    "error200": _error200,
+}
+STREAM_ONLY = frozenset(("slow", "flood", "midstream", "firsterror"))
