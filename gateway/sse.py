@@ -53,6 +53,11 @@ class EventReader:
         return _payloads(rest)
 
     @property
+    def rest(self) -> bytes:
+        """The bytes that no event has claimed yet."""
+        return b"".join(self._held)
+
+    @property
     def pending(self) -> bool:
         """Is a part of an event held back?"""
         return self._size > 0
