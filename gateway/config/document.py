@@ -191,12 +191,13 @@ class _Builder:
         if isinstance(node.value, list | dict):
             raise Malformed(node.mark, "a key must be text")
         key = parent.key = node.text
+        where = ".".join(each.key for each in self._open if each.key is not None)
         if not isinstance(node.value, str):
-            self._found.error(node.mark, key, f"a key must be text, and {shown(node.value)} is none: quote it")
+            self._found.error(node.mark, where, f"a key must be text, and {shown(node.value)} is none: quote it")
         first = parent.node.names.get(key)
         parent.repeated = first is not None
         if first is not None:
-            self._found.error(node.mark, key, f"written twice, first in line {first.mark.line}")
+            self._found.error(node.mark, where, f"written twice, first in line {first.mark.line}")
         else:
             parent.node.names[key] = Name(node.mark, unquoted)
 

@@ -154,9 +154,10 @@ class Reader:
 
     def _literal(self, kind: inspect.LiteralType, node: Node, where: str, defaults: Bases) -> Any:
         value = node.value
-        if isinstance(value, int) and not isinstance(value, bool) and value not in kind.values:
+        number = _finite(node)
+        if number is not None and number == number // 1 and number not in kind.values:
             # 429 in a list of conditions is a number to YAML and a word to us.
-            value = str(value)
+            value = str(int(number))
         for known in kind.values:
             if value == known and not isinstance(value, bool):
                 return known
