@@ -245,10 +245,12 @@ class Relay(Protocol):
 
     `done` turns true when the answer is complete; `failure` is set when it turned out to be an error.
     `started` turns true with the first event that is no error: until then nothing may reach the client.
+    `events` counts what passed, comments and pings left out. What leaves is always whole events.
     """
 
     done: bool
     started: bool
+    events: int
     failure: UpstreamError | None
 
     def feed(self, data: bytes) -> bytes: ...

@@ -1,0 +1,1 @@
+"""The ways that clients speak, one module each."""

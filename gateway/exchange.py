@@ -1,0 +1,193 @@
+"""One attempt: the request as the provider wants it, sent, and its answer read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import orjson
+
+from gateway.contract import ChatRequest, Dialect, Mender, Relay, Stamp, Translation, UpstreamRequest, Usage
+from gateway.credentials import Source
+from gateway.dialects.openai_chat import chunks_of
+from gateway.envelope import Envelope
+from gateway.errors import BadUpstreamResponse, InvalidRequest, UpstreamError
+from gateway.health import Health
+from gateway.log import News
+from gateway.pump import Pump
+from gateway.relay import Passthrough, Translated, is_error, usage_of
+from gateway.router import Attempt
+from gateway.upstream import Account, Call, Collector, Sink, Sweep
+from gateway.usage import read_usage
+
+ERROR_BODY = 64 * 1024
+REQUEST_ID = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")
+# What a client may say to its provider in headers; everything else stays here.
+PASSED_ON = ("idempotency-key", "traceparent", "tracestate")
+
+
+@dataclass(slots=True)
+class Upstreams:
+    """What attempts are made with: connections, secrets and health, by name. It outlives a reload."""
+
+    sweep: Sweep
+    news: News
+    write_timeout: float = 60.0
+    accounts: dict[str, Account] = field(default_factory=dict)
+    sources: dict[str, Source] = field(default_factory=dict)
+    health: dict[str, Health] = field(default_factory=dict)
+
+    def health_of(self, name: str) -> Health:
+        """The state of a deployment or adapter."""
+        health = self.health.get(name)
+        if health is None:
+            health = self.health[name] = Health()
+        return health
+
+
+@dataclass(slots=True)
+class Answer:
+    """What an attempt brought: a whole `body`, or a `pump` that holds the beginning of a stream."""
+
+    attempt: Attempt
+    request: UpstreamRequest
+    upstream_id: str
+    body: bytes = b""
+    usage: Usage | None = None
+    pump: Pump | None = None
+    relay: Relay | None = None
+
+
+async def exchange(
+    attempt: Attempt, chat: ChatRequest, dialect: Dialect, stamp: Stamp, upstreams: Upstreams, deadline: float
+) -> Answer:
+    """Make one attempt; returns when the answer is whole, or when a stream has shown its first good event.
+
+    Raises UpstreamError for everything that the provider or the way to it did wrong, and InvalidRequest for what this
+    provider cannot be asked. `deadline` is a time of the event loop.
+    """
+    chat = _adapted(attempt, chat)
+    native = attempt.provider.native.get(dialect.name)
+    speech = native or attempt.provider.chat
+    if speech is None:
+        raise InvalidRequest(f"This model cannot be reached through {dialect.path}.", code="unsupported_dialect")
+    request = speech.build_request(chat, attempt.target)
+    limits = attempt.stream_limits if chat.stream else attempt.whole_limits
+    relay = _relay(attempt, chat, dialect, stamp) if chat.stream else None
+
+    def open_sink(status: int, headers: Mapping[str, str]) -> Sink:
+        if status == 200 and relay is not None:
+            return Pump(relay, upstreams.sweep, upstreams.write_timeout)
+        return Collector(limits.max_response) if status == 200 else Collector(ERROR_BODY, cut=True)
+
+    endpoint = upstreams.accounts[attempt.account].endpoint(request.url)
+    call = Call(endpoint, limits, upstreams.sweep, deadline, open_sink)
+    headers = _headers(attempt, chat, request, upstreams)
+    await call.send(endpoint.head(request.url, request.method, headers, len(request.body)), request.body)
+    answer = Answer(attempt, request, next((call.headers[name] for name in REQUEST_ID if name in call.headers), ""))
+    try:
+        if isinstance(call.sink, Pump):
+            call.sink.carries(call)
+            await call.sink.first
+            answer.pump, answer.relay = call.sink, relay
+            return answer
+        assert isinstance(call.sink, Collector)
+        body = await call.sink.whole
+    except BaseException:
+        call.abort()
+        raise
+    if call.status != 200:
+        raise _refusal(attempt, call.status, call.headers, body)
+    answer.body, answer.usage = _whole(attempt, chat, dialect, stamp, body)
+    return answer
+
+
+def _headers(attempt: Attempt, chat: ChatRequest, request: UpstreamRequest, upstreams: Upstreams) -> dict[str, str]:
+    credential = upstreams.sources[attempt.account].current()
+    headers = {**request.headers, **attempt.provider.authorize(request, credential, time.time())}
+    if chat.headers:
+        headers.update((name, chat.headers[name]) for name in PASSED_ON if name in chat.headers)
+    return headers
+
+
+def _adapted(attempt: Attempt, chat: ChatRequest) -> ChatRequest:
+    """The request with an adapter's parameters over and under the client's."""
+    if not (attempt.set or attempt.default):
+        return chat
+    assert isinstance(chat, Envelope)
+    defaults = {name: value for name, value in attempt.default.items() if chat.get(name) is None}
+    return chat.with_values({**defaults, **attempt.set})
+
+
+def _relay(attempt: Attempt, chat: ChatRequest, dialect: Dialect, stamp: Stamp) -> Relay:
+    native = attempt.provider.native.get(dialect.name)
+    if native is None:
+        assert attempt.provider.chat is not None
+        decoder = attempt.provider.chat.open_stream(chat, attempt.target, stamp)
+        return Translated(decoder, dialect.open_stream(chat))
+    mender = native.open_mender(chat, attempt.target) if native.open_mender else None
+    if attempt.echo:
+        mender = Renamed(chat.model, mender)
+    read_error = partial(attempt.provider.read_error, 200, {})
+    return Passthrough(
+        read_error, chunks_of, mender, withhold_usage=not chat.wants_usage, max_event=attempt.stream_limits.max_event
+    )
+
+
+def _whole(
+    attempt: Attempt, chat: ChatRequest, dialect: Dialect, stamp: Stamp, body: bytes
+) -> tuple[bytes, Usage | None]:
+    provider = attempt.provider
+    native = provider.native.get(dialect.name)
+    if native is None:
+        assert provider.chat is not None
+        completion = provider.chat.read_response(body, chat, attempt.target, stamp)
+        if attempt.echo:
+            completion["model"] = chat.model
+        return dialect.write_response(completion, chat), read_usage(completion.get("usage"))
+    if is_error(body):
+        raise provider.read_error(200, {}, body)
+    if native.open_mender:
+        body = native.open_mender(chat, attempt.target).body(body)
+    if attempt.echo:
+        body = orjson.dumps({**orjson.loads(body), "model": chat.model})
+    return body, usage_of(body)
+
+
+def _refusal(attempt: Attempt, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:
+    if status < 400:
+        return BadUpstreamResponse(f"The provider answered with status {status}.")
+    return attempt.provider.read_error(status, headers, body)
+
+
+class Renamed:
+    """A mender that puts the name the client asked for in place of the provider's."""
+
+    __slots__ = ("_mender", "_model")
+
+    def __init__(self, model: str, mender: Mender | None) -> None:
+        self._model = model
+        self._mender = mender
+
+    def chunk(self, payload: bytes) -> bytes | None:
+        """The payload under the client's model name."""
+        mended = self._mender.chunk(payload) if self._mender else payload
+        return None if mended is None else self._renamed(mended)
+
+    def body(self, body: bytes) -> bytes:
+        """A whole answer under the client's model name."""
+        return self._renamed(self._mender.body(body) if self._mender else body)
+
+    def finish(self) -> list[bytes]:
+        """What the provider's own mender adds."""
+        return [self._renamed(payload) for payload in self._mender.finish()] if self._mender else []
+
+    def _renamed(self, payload: bytes) -> bytes:
+        try:
+            chunk: Any = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            return payload
+        return orjson.dumps({**chunk, "model": self._model}) if isinstance(chunk, dict) else payload

@@ -1,0 +1,347 @@
+"""The clients' side: connections, their limits and timers, request bodies, and answers as bytes on the transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from aiohttp import StreamReader, web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from gateway.errors import GatewayError, InvalidRequest
+from gateway.limits import Ledger
+from gateway.upstream import Sweep
+
+HIGH_WATER = 64 * 1024
+READ_BUFFER = 64 * 1024
+MAX_LINE = 8190
+MAX_HEADERS = 100
+# A refused request's bytes are read and thrown away for so long, so that a reset does not destroy the answer.
+LINGER = 0.5
+MIB = 1024 * 1024
+# Chunk framing may cost this much more than what it frames; beyond, it is an attack on memory or processor.
+FRAMING_FREE = 64 * 1024
+FRAMING_RATIO = 16
+
+REASONS = {status.value: status.phrase for status in HTTPStatus}
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class TooLarge(InvalidRequest):
+    """The body is larger than the gateway takes."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class RequestTimeout(InvalidRequest):
+    """The client took too long to send its request."""
+
+    status = 408
+    kind = "timeout_error"
+    code = "request_timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a listener bears: bytes, connections and seconds."""
+
+    max_body: int = 32 * MIB
+    max_connections: int = 10_000
+    header_timeout: float = 10.0
+    body_timeout: float = 30.0
+    keepalive: float = 75.0
+
+
+class Written(web.StreamResponse):
+    """A response whose bytes are on the transport already; aiohttp only learns whether the connection stays."""
+
+    def __init__(self, keep_alive: bool) -> None:
+        super().__init__()
+        self._stays = keep_alive
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Nothing is left to write."""
+        return
+
+    async def write_eof(self, data: Any = b"") -> None:
+        """Nothing is left to write."""
+
+    @property
+    def keep_alive(self) -> bool:
+        """May another request follow?"""
+        return self._stays
+
+
+KEEP = Written(True)
+CLOSE = Written(False)
+
+
+class Client(web.RequestHandler):
+    """One client connection. It is the outlet of the stream that it carries, and knows since when it waits for a head."""
+
+    __slots__ = ("_front", "_head_since", "_raw", "_reading", "busy", "pump")
+
+    def __init__(self, front: Front, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # aiohttp's own AppRunner passes None as well
+            keepalive_timeout=front.bounds.keepalive,
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_LINE,
+            max_headers=MAX_HEADERS,
+            read_bufsize=READ_BUFFER,
+            lingering_time=LINGER,
+            auto_decompress=False,
+        )
+        self._front = front
+        self._head_since = 0.0
+        self._reading: StreamReader | None = None
+        self._raw = 0
+        self.busy = False
+        self.pump: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=HIGH_WATER)  # type: ignore[attr-defined]  # a stream transport
+        self._head_since = self._loop.time()
+        self._front.arrived(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._front.left(self)
+        if self.pump is not None:
+            self.pump.stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self.busy:
+            if not self._head_since:
+                self._head_since = self._loop.time()
+        elif self._reading is not None:
+            self._raw += len(data)
+            if self._raw > FRAMING_FREE + FRAMING_RATIO * self._reading.total_bytes:
+                self.refuse(InvalidRequest("The request body's chunk framing is out of proportion."))
+                return
+        super().data_received(data)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.pump is not None:
+            self.pump.hold()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.pump is not None:
+            self.pump.release()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what aiohttp itself refused in our shape; neither client nor log sees the bytes that provoked it."""
+        error = _parse_error(exc)
+        self._front.refused(error)
+        self.refuse(error)
+        return CLOSE
+
+    def begin(self) -> None:
+        """A request's head is complete."""
+        self.busy = True
+        self._head_since = 0.0
+
+    def rest(self) -> None:
+        """The request is over."""
+        self.busy = False
+        self._reading = None
+        self.pump = None
+
+    def reads(self, content: StreamReader | None) -> None:
+        """Watch the framing of this chunked body."""
+        self._reading = content
+        self._raw = 0
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; they are buffered here if the client does not take them."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    def hang_up(self) -> None:
+        """Send what is buffered, then close."""
+        self.close()
+        if self.transport is not None:
+            self.transport.close()
+
+    def abort(self) -> None:
+        """Close at once; what is buffered is lost."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def buffered(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
+
+    def refuse(self, error: GatewayError) -> None:
+        """Answer with an error outside of any handler, and close."""
+        self.write(answer(error.status, {}, orjson.dumps(error.body()), keep_alive=False))
+        self.force_close()
+
+    def sweep(self, now: float) -> None:
+        """Close a connection whose request head is overdue."""
+        if self._head_since and not self.busy and now - self._head_since >= self._front.bounds.header_timeout:
+            self._head_since = 0.0
+            error = RequestTimeout("The request's head did not arrive in time.")
+            self._front.refused(error)
+            self.refuse(error)
+
+
+class Front:
+    """A listener's connections: counted, capped, swept. `refused` is told of errors that no handler sees."""
+
+    def __init__(self, handler: Handler, bounds: Bounds, sweep: Sweep, refused: Callable[[GatewayError], None]) -> None:
+        self.bounds = bounds
+        self.refused = refused
+        self.clients: set[Client] = set()
+        self.draining = False
+        self._handler = handler
+        self._sweep = sweep
+        front = self
+
+        class Server(web.Server):
+            """aiohttp's low-level server with our connections."""
+
+            def __call__(self) -> web.RequestHandler:
+                return Client(front, self, asyncio.get_running_loop())
+
+        self.server: web.Server = Server(self._serve, handler_cancellation=True, access_log=None)
+
+    def arrived(self, client: Client) -> None:
+        """A connection was accepted; one too many is told so and closed."""
+        if len(self.clients) >= self.bounds.max_connections or self.draining:
+            error = GatewayError(
+                "The gateway has too many connections; try again.",
+                status=503,
+                kind="overloaded_error",
+                code="overloaded",
+                retry_after=1,
+            )
+            self.refused(error)
+            client.write(answer(503, {"retry-after": "1"}, orjson.dumps(error.body()), keep_alive=False))
+            client.force_close()
+            return
+        self.clients.add(client)
+        self._sweep.add(client)
+
+    def left(self, client: Client) -> None:
+        """A connection is gone."""
+        self.clients.discard(client)
+        self._sweep.discard(client)
+
+    def close_idle(self) -> None:
+        """Close every connection that carries no request."""
+        self.draining = True
+        for client in tuple(self.clients):
+            if not client.busy:
+                client.force_close()
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
+        client.begin()
+        try:
+            return await self._handler(request)
+        finally:
+            client.rest()
+
+
+async def read_body(request: web.BaseRequest, bounds: Bounds, ledger: Ledger) -> bytes:
+    """The whole request body, whose size stays reserved in the ledger: the caller gives it back.
+
+    Refused by its declared length before a byte is read; else while it is read. Raises TooLarge, Overloaded,
+    RequestTimeout or InvalidRequest.
+    """
+    declared = request.headers.get("Content-Length")
+    content = request.content
+    if declared is not None and int(declared) > bounds.max_body:
+        raise TooLarge(f"The request body is larger than {bounds.max_body} bytes.")
+    if content.is_eof():
+        body = content.read_nowait()
+        ledger.take(len(body))
+        return body
+    reserved = int(declared or 0)
+    ledger.take(reserved)
+    try:
+        if request.headers.get("Expect"):
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # type: ignore[union-attr]  # the client is there
+        return await _read_slowly(request, bounds, ledger, reserved)
+    except BaseException:
+        ledger.give_back(reserved)
+        raise
+
+
+async def _read_slowly(request: web.BaseRequest, bounds: Bounds, ledger: Ledger, reserved: int) -> bytes:
+    client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
+    pieces: list[bytes] = []
+    size = 0
+    if not reserved:
+        client.reads(request.content)
+    try:
+        async with asyncio.timeout(bounds.body_timeout + (reserved or bounds.max_body) / MIB):
+            while piece := await request.content.readany():
+                size += len(piece)
+                if size > bounds.max_body:
+                    raise TooLarge(f"The request body is larger than {bounds.max_body} bytes.")
+                if size > reserved:
+                    ledger.take(size - reserved)
+                    reserved = size
+                pieces.append(piece)
+    except TimeoutError as error:
+        raise RequestTimeout("The request body did not arrive in time.") from error
+    except (web.HTTPException, HttpProcessingError, web.RequestPayloadError) as error:
+        raise InvalidRequest("The request body's framing is broken.") from error
+    finally:
+        client.reads(None)
+    return b"".join(pieces)
+
+
+def check_request(request: web.BaseRequest) -> None:
+    """Raise InvalidRequest for what a strict HTTP/1.1 server must not let through; the connection is then closed."""
+    message = request.message
+    headers = message.headers
+    if message.version not in {(1, 1), (1, 0)}:
+        raise InvalidRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.", status=505)
+    if message.chunked and (message.version == (1, 0) or headers.get("Transfer-Encoding", "").lower() != "chunked"):
+        raise InvalidRequest("This transfer coding is not supported.")
+    if not message.chunked and "Transfer-Encoding" in headers:
+        raise InvalidRequest("This transfer coding is not supported.", status=501)
+    if message.upgrade:
+        raise InvalidRequest("No other protocol is spoken here.")
+    if len(headers.getall("Authorization", ())) > 1 or len(headers.getall("Host", ())) > 1:
+        raise InvalidRequest("A header that may stand once stands twice.")
+    if "Content-Encoding" in headers:
+        raise InvalidRequest("A packed request body is not supported.", status=415, code="unsupported_media_type")
+    if (expect := headers.get("Expect")) is not None and expect.lower() != "100-continue":
+        raise InvalidRequest("This expectation cannot be met.", status=417)
+
+
+def answer(status: int, headers: Mapping[str, str], body: bytes, *, keep_alive: bool, kind: str = "application/json") -> bytes:
+    """A whole answer as bytes."""
+    return head(status, {**headers, "content-type": kind, "content-length": str(len(body))}, keep_alive=keep_alive) + body
+
+
+def head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
+    """A status line and headers as bytes; the values are ours or were checked by a parser."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    close = "" if keep_alive else "connection: close\r\n"
+    return f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n{lines}{close}\r\n".encode("latin-1", "replace")
+
+
+def _parse_error(exc: BaseException | None) -> GatewayError:
+    if isinstance(exc, LineTooLong):
+        return InvalidRequest("A line of the request's head is too long.", status=431, code="headers_too_large")
+    if isinstance(exc, HttpProcessingError):
+        return InvalidRequest("The request is not valid HTTP/1.1.")
+    return GatewayError("The gateway failed to serve the request.")

@@ -1,0 +1,225 @@
+"""The life of one request."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import web
+
+from gateway.access import Access, Caller, check_local
+from gateway.attempts import Tries, first_answer, settle
+from gateway.config.types import Config
+from gateway.contract import ChatRequest, Dialect, Stamp
+from gateway.errors import GatewayError, InvalidRequest
+from gateway.exchange import Answer, Upstreams
+from gateway.front import CLOSE, KEEP, Bounds, Client, answer, check_request, head, read_body
+from gateway.limits import Ledger
+from gateway.log import Log, Record
+from gateway.pump import Pump
+from gateway.router import Router, not_found
+
+SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Client headers that attempts and plugins may look at.
+READABLE = ("idempotency-key", "traceparent", "tracestate", "anthropic-beta")
+EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
+MODELS = "/v1/models"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One configuration, ready to serve. A request keeps the one that it began with."""
+
+    config: Config
+    digest: str
+    router: Router
+    access: Access
+
+
+class Proxy:
+    """Serves the front door from the snapshot in force; a reload replaces `snapshot` between two requests."""
+
+    def __init__(self, snapshot: Snapshot, dialects: Mapping[str, Dialect], upstreams: Upstreams, log: Log, bounds: Bounds) -> None:
+        self.snapshot = snapshot
+        self.active = 0
+        self._dialects = dialects
+        self._upstreams = upstreams
+        self._log = log
+        self._bounds = bounds
+        self._ledger = Ledger(snapshot.config.server.max_buffered)
+        self._ids = (f"req_{os.urandom(6).hex()}{number:06x}" for number in itertools.count())
+        self._loop = asyncio.get_running_loop()
+        self.draining = False
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve one request, whatever becomes of it, and write it down."""
+        record = self._record(request)
+        snapshot = self.snapshot
+        self.active += 1
+        try:
+            check_request(request)
+            caller = self._admit(request, snapshot, record)
+            dialect = self._dialects.get(request.path)
+            if dialect is None:
+                return self._list_models(request, snapshot, caller, record)
+            chat = await self._read_chat(request, dialect, record)
+            if not caller.may_use(chat.model):
+                raise not_found(chat.model)
+            return await self._converse(request, snapshot, dialect, chat, record)
+        except GatewayError as error:
+            return self._refuse(request, error, record)
+        except asyncio.CancelledError:
+            record.code = "client_disconnect"
+            raise
+        except Exception as error:
+            self._log.news("error", "a request failed inside the gateway", id=record.id, error=where(error))
+            return self._refuse(request, GatewayError("The gateway failed to serve the request."), record)
+        finally:
+            self.active -= 1
+            self._ledger.give_back(record.reserved)
+            self._log.record(record, self._loop.time())
+
+    async def _converse(
+        self, request: web.BaseRequest, snapshot: Snapshot, dialect: Dialect, chat: ChatRequest, record: Record
+    ) -> web.StreamResponse:
+        route = snapshot.router.resolve(chat.model)
+        stamp = Stamp(record.id.removeprefix("req_"), int(time.time()))
+        tries = Tries()
+        try:
+            got = await first_answer(route, chat, dialect, stamp, self._upstreams, tries)
+        finally:
+            record.deployment, record.attempts = tries.last, str(tries)
+        record.first_byte = self._loop.time()
+        record.upstream_id = got.upstream_id
+        headers = self._headers(snapshot, got, record)
+        if got.pump is not None:
+            return await self._stream(request, got, got.pump, headers, record)
+        settle(got, self._upstreams, None)
+        record.usage = got.usage
+        return self._reply(request, 200, headers, got.body, record)
+
+    async def _stream(
+        self, request: web.BaseRequest, got: Answer, pump: Pump, headers: dict[str, str], record: Record
+    ) -> web.StreamResponse:
+        client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
+        chunked = request.version >= (1, 1)
+        framing = {"transfer-encoding": "chunked"} if chunked else {}
+        record.status = 200
+        outcome: GatewayError | None = GatewayError("The client left.", code="client_disconnect")
+        try:
+            client.pump = pump
+            pump.flow(client, head(200, {**EVENT_STREAM, **headers, **framing}, keep_alive=chunked), chunked)
+            outcome = await pump.finished
+        finally:
+            pump.stop()
+            settle(got, self._upstreams, outcome)
+            record.sent = pump.sent
+            record.usage = got.relay.usage() if got.relay is not None else None
+        if outcome is not None:
+            record.code = outcome.code or "internal_error"
+        return KEEP if outcome is None and chunked and self._stays(request) else CLOSE
+
+    def _admit(self, request: web.BaseRequest, snapshot: Snapshot, record: Record) -> Caller:
+        """Path, method and key, in this order; raises GatewayError."""
+        dialect = self._dialects.get(request.path)
+        allowed = "POST" if dialect else "GET"
+        if dialect is None and request.path != MODELS and not request.path.startswith(MODELS + "/"):
+            raise GatewayError("There is nothing at this path.", status=404, kind="invalid_request_error", code="not_found")
+        if request.method != allowed:
+            message = f"Only {allowed} is allowed here."
+            raise GatewayError(message, status=405, kind="invalid_request_error", code="method_not_allowed")
+        headers = request.headers
+        if snapshot.access.open and not snapshot.config.server.insecure:
+            check_local(headers.get("Host", ""), headers.get("Origin"), snapshot.config.server.listen.port)
+        caller = snapshot.access.identify(headers.getall("Authorization", ()), time.time())
+        record.key = caller.key
+        if dialect is not None and not headers.get("Content-Type", "").lower().startswith("application/json"):
+            message = "The request body must be sent as application/json."
+            raise InvalidRequest(message, status=415, code="unsupported_media_type")
+        return caller
+
+    async def _read_chat(self, request: web.BaseRequest, dialect: Dialect, record: Record) -> ChatRequest:
+        body = await read_body(request, self._bounds, self._ledger)
+        record.received = record.reserved = len(body)
+        headers = request.headers
+        readable = {name: headers[name] for name in READABLE if name in headers}
+        chat = dialect.open_request(body, readable)
+        record.model = chat.model[:200]
+        record.stream = chat.stream
+        return chat
+
+    def _list_models(
+        self, request: web.BaseRequest, snapshot: Snapshot, caller: Caller, record: Record
+    ) -> web.StreamResponse:
+        if request.path == MODELS:
+            found = [_model(name) for name in snapshot.router.names if caller.may_use(name)]
+            return self._reply(request, 200, {}, orjson.dumps({"object": "list", "data": found}), record)
+        name = request.path.removeprefix(MODELS + "/")
+        if not caller.may_use(name) or not snapshot.router.knows(name):
+            raise not_found(name)
+        return self._reply(request, 200, {}, orjson.dumps(_model(name)), record)
+
+    def _headers(self, snapshot: Snapshot, got: Answer, record: Record) -> dict[str, str]:
+        headers = {
+            "x-gateway-deployment": got.attempt.name,
+            "x-gateway-attempts": record.attempts,
+            "x-gateway-config": snapshot.digest,
+        }
+        if got.upstream_id:
+            headers["x-upstream-request-id"] = got.upstream_id
+        if got.request.dropped:
+            headers["x-gateway-dropped-params"] = ",".join(got.request.dropped)
+        if got.request.translated:
+            headers["x-gateway-translated-params"] = ",".join(got.request.translated)
+        headers["x-request-id"] = record.id
+        return headers
+
+    def _reply(
+        self, request: web.BaseRequest, status: int, headers: Mapping[str, str], body: bytes, record: Record
+    ) -> web.StreamResponse:
+        client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
+        stays = self._stays(request) and status not in {400, 408, 413, 431, 501, 505}
+        record.status, record.sent = status, len(body)
+        client.write(answer(status, {"x-request-id": record.id, **headers}, body, keep_alive=stays))
+        return KEEP if stays else CLOSE
+
+    def _refuse(self, request: web.BaseRequest, error: GatewayError, record: Record) -> web.StreamResponse:
+        headers = {"x-gateway-attempts": record.attempts} if record.attempts else {}
+        if error.retry_after is not None:
+            headers["retry-after"] = str(max(1, round(error.retry_after)))
+            headers["retry-after-ms"] = str(round(error.retry_after * 1000))
+        if error.status == 401:
+            headers["www-authenticate"] = "Bearer"
+        if getattr(error, "no_retry", False):
+            headers["x-should-retry"] = "false"
+        record.code = error.code or "internal_error"
+        return self._reply(request, error.status, headers, orjson.dumps(error.body()), record)
+
+    def _stays(self, request: web.BaseRequest) -> bool:
+        return request.keep_alive and not self.draining
+
+    def _record(self, request: web.BaseRequest) -> Record:
+        given = request.headers.get("X-Request-ID", "")
+        path = request.path[:200].encode("ascii", "backslashreplace").decode()
+        return Record(
+            self._loop.time(), given if SANE_ID.fullmatch(given) else next(self._ids), request.method[:20], path
+        )
+
+
+def _model(name: str) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "sluiceway"}
+
+
+def where(error: BaseException) -> str:
+    """An exception's class and the line that raised it: enough to find a fault, nothing of the request."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    at = f" at {place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place else ""
+    return f"{type(error).__name__}{at}"

@@ -1,0 +1,327 @@
+"""What happens to response bytes on their way through: nothing, mending, or translation."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+import orjson
+
+from gateway.contract import Mender, StreamDecoder, StreamEncoder, Usage
+from gateway.errors import BadUpstreamResponse, GatewayError, Truncated, UpstreamError
+from gateway.hub import Json
+from gateway.sse import MAX_EVENT, event
+from gateway.usage import read_usage
+
+_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_BOUNDARY = re.compile(rb"\n\n|\r\n\r\n|\r\r")
+_LINE = re.compile(rb"\r\n|\n|\r")
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_DONE_EVENT = b"data: [DONE]\n\n"
+
+ReadError = Callable[[bytes], UpstreamError]
+FromWhole = Callable[[bytes], list[Json]]
+
+
+class _Ends(msgspec.Struct):
+    """The parts of a chat completion or chunk that say how it went."""
+
+    usage: Json | None = None
+    error: msgspec.Raw | None = None
+    choices: msgspec.Raw | None = None
+
+
+_ends = msgspec.json.Decoder(_Ends).decode
+_NULLS = (b"null", b"false", b'""', b"{}")
+
+
+class Passthrough:
+    """A stream in the client's own dialect: whole events pass as they are, the same object wherever that is possible.
+
+    An event is held until it is complete, so that an error can always be told at a boundary. `withhold_usage`
+    takes out the usage chunk that the client did not ask for. Where the provider answers a stream request with a whole
+    JSON body, `read_error` makes our error of an error object, and `from_whole` chunks of a completion.
+    """
+
+    __slots__ = (
+        *("_encode_whole", "_finished", "_held", "_last", "_limit", "_mender", "_read_error", "_size", "_whole", "_withhold"),
+        *("done", "events", "failure", "started"),
+    )
+
+    def __init__(
+        self,
+        read_error: ReadError,
+        from_whole: FromWhole,
+        mender: Mender | None = None,
+        *,
+        withhold_usage: bool = False,
+        max_event: int = MAX_EVENT,
+    ) -> None:
+        self.done = False
+        self.started = False
+        self.failure: UpstreamError | None = None
+        self.events = 0
+        self._mender = mender
+        self._withhold = withhold_usage
+        self._limit = max_event
+        self._read_error = read_error
+        self._encode_whole = from_whole
+        self._held: list[bytes] = []
+        self._size = 0
+        self._whole = False
+        self._finished = False
+        self._last: deque[bytes] = deque(maxlen=4)
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes cut anywhere; return the whole events that they completed."""
+        if self.done or self.failure:
+            return b""
+        if self._held or not data.endswith(_ENDS):
+            data = self._completed(data)
+            if not data:
+                return data
+        if not self.started or self._mender is not None or b'"error"' in data or b"[DONE]" in data:
+            return self._looked_through(data)
+        if self._withhold and _USAGE.search(data):
+            return self._looked_through(data)
+        self._last.append(data)
+        if data[:1] != b":":
+            self.events += 1
+        return data
+
+    def finish(self) -> bytes:
+        """Say that the upstream ended its answer well; supply what it left out, or raise what it hides."""
+        if self.done:
+            return b""
+        if self._whole:
+            return self._finish_whole()
+        out = b""
+        if self._held:
+            rest = b"".join(self._held).rstrip(b"\r\n")
+            self._held = []
+            out = self._looked_through(rest + b"\n\n") if _is_event(rest) else b""
+        if self.failure:
+            raise self.failure
+        if self.done:
+            return out
+        if not (self._finished or any(_FINISH.search(block) for block in self._last)):
+            raise Truncated("The provider's stream ended before it was complete.")
+        self.done = True
+        return out + b"".join(event(payload) for payload in self._added()) + _DONE_EVENT
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The error as the stream's last event."""
+        return event(orjson.dumps(error.body()))
+
+    def usage(self) -> Usage | None:
+        """What the provider reported; of a stream that ended early, the events that passed, marked as partial."""
+        for block in reversed(self._last):
+            for payload in _payloads(block):
+                if b'"usage"' in payload and (found := read_usage(_decoded(payload).usage)):
+                    return found
+        return None if self.done or not self.events else Usage(completion=self.events, source="partial")
+
+    def _completed(self, data: bytes) -> bytes:
+        """Hold what is not yet a whole event; return what is."""
+        if not self.started and not self._held and data.lstrip()[:1] == b"{":
+            self._whole = True
+        before = self._held[-1][-3:] if self._held else b""
+        self._size += len(data)
+        if self._whole or not _BOUNDARY.search(before + data):
+            self._held.append(data)
+            if self._size > self._limit:
+                self.failure = BadUpstreamResponse(f"The provider sent an event larger than {self._limit} bytes.")
+            return b""
+        whole = b"".join((*self._held, data)) if self._held else data
+        end = max(whole.rfind(boundary) + len(boundary) for boundary in _ENDS if boundary in whole)
+        rest = whole[end:]
+        self._held = [rest] if rest else []
+        self._size = len(rest)
+        return whole[:end]
+
+    def _looked_through(self, block: bytes) -> bytes:
+        """Take whole events one by one: mend, withhold, notice the end and errors."""
+        kept: list[bytes] = []
+        same = True
+        for text in _split(block):
+            payload = _payload(text)
+            if payload is None:
+                kept.append(text)
+                continue
+            if payload == b"[DONE]":
+                self.done = True
+                added = self._added()
+                kept += [*(event(more) for more in added), text]
+                same = same and not added
+                break
+            if (payload := self._passed(payload, text)) is None:
+                same = False
+                if self.failure:
+                    break
+                continue
+            self.started = True
+            self.events += 1
+            same = same and not payload
+            kept.append(event(payload) if payload else text)
+        out = block if same and sum(map(len, kept)) == len(block) else b"".join(kept)
+        if out:
+            self._last.append(out)
+        return out
+
+    def _passed(self, payload: bytes, text: bytes) -> bytes | None:
+        """None: not for the client. Empty: as it stands. Else the payload to send instead."""
+        if b'"error"' in payload and (error := _decoded(payload).error) is not None and bytes(error) not in _NULLS:
+            self.failure = self._read_error(payload)
+            return None
+        mended = payload
+        if self._mender is not None:
+            sound = self._mender.chunk(payload)
+            if sound is None:
+                return None
+            mended = sound
+        if not self._finished and _FINISH.search(mended):
+            self._finished = True
+        if self._withhold and _USAGE.search(mended) and _is_usage_chunk(mended):
+            self._last.append(event(mended))
+            return None
+        return b"" if mended is payload else mended
+
+    def _added(self) -> list[bytes]:
+        return self._mender.finish() if self._mender is not None else []
+
+    def _finish_whole(self) -> bytes:
+        body = b"".join(self._held)
+        if is_error(body):
+            self.failure = self._read_error(body)
+            raise self.failure
+        chunks = self._encode_whole(body)
+        self.done = self.started = True
+        out = b"".join(event(orjson.dumps(chunk)) for chunk in chunks)
+        self._last.append(out)
+        return out + _DONE_EVENT
+
+
+class Translated:
+    """A stream in the provider's dialect: decoded to hub chunks, encoded in the client's dialect.
+
+    What one read completed leaves in one piece.
+    """
+
+    __slots__ = ("_decoder", "_encoder", "_seen", "done", "events", "failure", "started")
+
+    def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
+        self.done = False
+        self.started = False
+        self.failure: UpstreamError | None = None
+        self.events = 0
+        self._decoder = decoder
+        self._encoder = encoder
+        self._seen: Json | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes cut anywhere; return the client's events that they completed."""
+        if self.done or self.failure:
+            return b""
+        out = self._encoded(self._decoder.feed(data))
+        if self._decoder.failure is not None:
+            self.failure = self._decoder.failure
+        elif self._decoder.done:
+            self.done = True
+            out += self._encoder.finish()
+        return out
+
+    def finish(self) -> bytes:
+        """Say that the upstream ended; raises Truncated if that was too early."""
+        if self.done:
+            return b""
+        out = self._encoded(self._decoder.finish())
+        if self._decoder.failure is not None:
+            raise self._decoder.failure
+        self.done = True
+        return out + self._encoder.finish()
+
+    def fail(self, error: GatewayError) -> bytes:
+        """The error as the stream's last event."""
+        return self._encoder.fail(error)
+
+    def usage(self) -> Usage | None:
+        """What the provider reported; of a stream that ended early, the events that passed, marked as partial."""
+        if self._seen is not None:
+            return read_usage(self._seen)
+        return None if self.done or not self.events else Usage(completion=self.events, source="partial")
+
+    def _encoded(self, chunks: list[Json]) -> bytes:
+        if not chunks:
+            return b""
+        self.started = True
+        self.events += len(chunks)
+        if usage := chunks[-1].get("usage"):
+            self._seen = usage
+        encode = self._encoder.feed
+        return encode(chunks[0]) if len(chunks) == 1 else b"".join([encode(chunk) for chunk in chunks])
+
+
+def is_error(body: bytes) -> bool:
+    """Is this answer an error object, whatever its status says? Raises BadUpstreamResponse if it is not a JSON object."""
+    if not body.lstrip()[:1] == b"{":
+        raise BadUpstreamResponse("The provider answered with something that is not JSON.")
+    ends = _decoded(body)
+    if ends.error is not None and bytes(ends.error) not in _NULLS:
+        return True
+    if ends.choices is None:
+        raise BadUpstreamResponse("The provider answered with JSON that is no chat completion.")
+    return False
+
+
+def usage_of(body: bytes) -> Usage | None:
+    """The usage of a whole chat completion."""
+    return read_usage(_decoded(body).usage)
+
+
+def _decoded(payload: bytes) -> _Ends:
+    try:
+        return _ends(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Ends()
+
+
+def _is_usage_chunk(payload: bytes) -> bool:
+    choices = _decoded(payload).choices
+    return choices is not None and bytes(choices).translate(None, b" \t\r\n") == b"[]"
+
+
+def _is_event(rest: bytes) -> bool:
+    payload = _payload(rest)
+    if payload is None or payload == b"[DONE]":
+        return payload is not None
+    try:
+        return isinstance(orjson.loads(payload), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _split(block: bytes) -> list[bytes]:
+    """The events of a block, each with the blank line that ends it."""
+    if b"\r" not in block:
+        return [text + b"\n\n" for text in block[:-2].split(b"\n\n")] if block.endswith(b"\n\n") else [block]
+    events = []
+    start = 0
+    for match in _BOUNDARY.finditer(block):
+        events.append(block[start : match.end()])
+        start = match.end()
+    return events + [block[start:]] if start < len(block) else events
+
+
+def _payload(text: bytes) -> bytes | None:
+    """The data of one event; None for a comment or an event without data."""
+    if text.startswith(b"data: ") and text.count(b"\n") == 2 and text.endswith(b"\n\n") and b"\r" not in text:
+        return text[6:-2]
+    data = [line[5:].removeprefix(b" ") for line in _LINE.split(text.removeprefix(b"\xef\xbb\xbf")) if line.startswith(b"data:")]
+    return b"\n".join(data) if data else None
+
+
+def _payloads(block: bytes) -> list[bytes]:
+    return [payload for text in _split(block) if (payload := _payload(text)) is not None]

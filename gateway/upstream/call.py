@@ -1,0 +1,230 @@
+"""One attempt at one endpoint: send, wait for the head, hand the body to a sink, all under timers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.errors import BadUpstreamResponse, UpstreamError, UpstreamReset, UpstreamTimeout
+from gateway.timers import Limits
+from gateway.upstream.connection import Connection
+from gateway.upstream.framing import Headers
+from gateway.upstream.pool import Endpoint
+from gateway.upstream.sweep import Sweep
+
+# A pooled connection that breaks this soon after the write was closed before the provider saw the request.
+STALE = 0.25
+
+
+class Sink(Protocol):
+    """Where a body goes. `moving` says whether something real has come since it was last asked."""
+
+    def data(self, data: bytes) -> None: ...
+    def end(self) -> None: ...
+    def lost(self, error: UpstreamError) -> None: ...
+    def moving(self) -> bool: ...
+    def waiting(self) -> bool:
+        """Is it the client that holds things up?"""
+
+
+class Collector:
+    """A sink that keeps the whole body; `whole` is set to it, or to the failure. With `cut`, the beginning is enough."""
+
+    def __init__(self, limit: int, *, cut: bool = False) -> None:
+        self.whole: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._limit = limit
+        self._cut = cut
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._moved = False
+
+    def data(self, data: bytes) -> None:
+        """Keep a piece; raises BadUpstreamResponse beyond the limit."""
+        self._moved = True
+        self._size += len(data)
+        if self._size > self._limit:
+            if self._cut:
+                return
+            raise BadUpstreamResponse(f"The provider's answer is larger than {self._limit} bytes.")
+        self._pieces.append(data)
+
+    def end(self) -> None:
+        """The body is complete."""
+        if not self.whole.done():
+            self.whole.set_result(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
+
+    def lost(self, error: UpstreamError) -> None:
+        """The body will never be complete."""
+        if not self.whole.done():
+            self.whole.set_exception(error)
+
+    def moving(self) -> bool:
+        """Have bytes come since this was last asked?"""
+        moved, self._moved = self._moved, False
+        return moved
+
+    def waiting(self) -> bool:
+        """No client is involved yet."""
+        return False
+
+
+class Call:
+    """One attempt. `send` returns when the head is there; `status` and `headers` then hold it.
+
+    `open_sink(status, headers)` is asked, synchronously, for the body's sink. Whoever awaits the sink must call
+    `abort` when it gives up. A failure reaches the sink, or `send` while there is none.
+    """
+
+    __slots__ = (
+        *("_body", "_connection", "_deadline", "_endpoint", "_first_by", "_last", "_limits", "_loop", "_open_sink", "_over"),
+        *("_request", "_retried", "_sent_at", "_sweep", "_waiter", "headers", "sink", "status"),
+    )
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        limits: Limits,
+        sweep: Sweep,
+        deadline: float,
+        open_sink: Callable[[int, Headers], Sink],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._endpoint = endpoint
+        self._limits = limits
+        self._sweep = sweep
+        self._deadline = deadline
+        self._open_sink = open_sink
+        self._connection: Connection | None = None
+        self._retried = False
+        self._over = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.sink: Sink | None = None
+        self.status = 0
+        self.headers: Headers = {}
+
+    async def send(self, request: bytes, body: bytes) -> None:
+        """Send a whole request and wait for the answer's head; raises UpstreamError."""
+        self._request, self._body = request, body
+        connection = self._endpoint.idle()
+        if connection is None:
+            connection = await self._connect()
+        self._sweep.add(self)
+        try:
+            self._write(connection)
+            while True:
+                try:
+                    await self._waiter  # type: ignore[misc]  # set by _write
+                except UpstreamReset:
+                    if not self._is_stale(connection):
+                        raise
+                    self._retried = True
+                    connection = await self._connect()
+                    self._write(connection)
+                else:
+                    return
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Give up: the provider's connection is closed at once if the answer is still under way."""
+        self._sweep.discard(self)
+        connection, self._connection = self._connection, None
+        if connection is not None and not self._over:
+            self._over = True
+            connection.abort()
+
+    def let_go(self) -> None:
+        """The sink has all that it needs; the connection reads on to the end of the answer by itself."""
+        self._sweep.discard(self)
+        connection, self._connection = self._connection, None
+        if connection is not None and not self._over:
+            self._over = True
+            connection.let_go()
+
+    def pause(self) -> None:
+        """Read no more from the provider until `resume`."""
+        if self._connection is not None and not self._connection.closed:
+            self._connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._connection is not None and not self._connection.closed:
+            self._connection.transport.resume_reading()
+            self._last = self._loop.time()
+
+    def head(self, status: int, headers: Headers) -> None:
+        """The connection's answer begins."""
+        self.status = status
+        self.headers = headers
+        self.sink = self._open_sink(status, headers)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def data(self, data: bytes) -> None:
+        """A piece of the answer's body."""
+        sink = self.sink
+        if sink is None:
+            return
+        try:
+            sink.data(data)
+        except UpstreamError as error:
+            self.fail(error)
+
+    def end(self) -> None:
+        """The answer is complete."""
+        self._close()
+        if self.sink is not None:
+            self.sink.end()
+
+    def lost(self, error: UpstreamError) -> None:
+        """The answer will never be complete."""
+        self._close()
+        if self.sink is not None:
+            self.sink.lost(error)
+        elif self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+
+    def fail(self, error: UpstreamError) -> None:
+        """Close the connection and tell whoever waits."""
+        connection = self._connection
+        if connection is not None and not self._over:
+            connection.abort()
+        self.lost(error)
+
+    def sweep(self, now: float) -> None:
+        """Compare the stamps with the limits."""
+        sink = self.sink
+        if sink is not None and sink.moving():
+            self._last = now
+            self._first_by = 0.0
+        if now >= self._deadline:
+            self.fail(UpstreamTimeout("The provider did not finish within the total time allowed."))
+        elif self._first_by:
+            if now >= self._first_by:
+                self.fail(UpstreamTimeout("The provider did not begin to answer within the time allowed."))
+        elif sink is not None and now - self._last >= self._limits.idle and not sink.waiting():
+            self.fail(UpstreamTimeout("The provider fell silent in the middle of its answer.", code="upstream_idle_timeout"))
+
+    async def _connect(self) -> Connection:
+        remaining = self._deadline - self._loop.time()
+        return await self._endpoint.connect(max(0.001, min(self._limits.connect, remaining)))
+
+    def _write(self, connection: Connection) -> None:
+        self._connection = connection
+        self._over = False
+        self._waiter = self._loop.create_future()
+        self._sent_at = self._last = self._loop.time()
+        self._first_by = self._sent_at + self._limits.first_byte
+        self._sweep.add(self)
+        connection.send(self._request, self._body, self)
+
+    def _is_stale(self, connection: Connection) -> bool:
+        early = self._loop.time() - self._sent_at <= STALE
+        return early and connection.used > 1 and not connection.answered and not self._retried and self._limits.stale_retry
+
+    def _close(self) -> None:
+        self._over = True
+        self._connection = None
+        self._sweep.discard(self)

@@ -1,0 +1,152 @@
+"""One connection to a provider: whole requests out, one answer at a time in."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from gateway.errors import Truncated, UpstreamError, UpstreamReset
+from gateway.upstream.framing import Framing, Headers
+
+HIGH_WATER = 64 * 1024
+
+
+class Receiver(Protocol):
+    """Who waits for an answer on a connection. Called in the order head, data..., then end or lost once."""
+
+    def head(self, status: int, headers: Headers) -> None: ...
+    def data(self, data: bytes) -> None: ...
+    def end(self) -> None: ...
+    def lost(self, error: UpstreamError) -> None: ...
+
+
+class Home(Protocol):
+    """The pool that a connection belongs to."""
+
+    def put_back(self, connection: Connection) -> None: ...
+    def forget(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """An HTTP/1.1 client connection that carries one exchange after the other, never two at once.
+
+    `answered` says that bytes of an answer to the current request have come; `used` counts the requests.
+    """
+
+    __slots__ = ("_framing", "_home", "_receiver", "answered", "closed", "idle_since", "transport", "used")
+
+    transport: asyncio.Transport
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._framing = Framing()
+        self._receiver: Receiver | None = None
+        self.closed = False
+        self.used = 0
+        self.idle_since = 0.0
+        self.answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # a stream transport, by how it was made
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+
+    def send(self, request: bytes, body: bytes, receiver: Receiver) -> None:
+        """Write a whole request; the receiver gets the answer to it."""
+        self._receiver = receiver
+        self._framing.reset()
+        self.answered = False
+        self.used += 1
+        if len(body) < HIGH_WATER:
+            self.transport.write(request + body)
+        else:
+            self.transport.writelines((request, body))
+
+    def abort(self) -> None:
+        """Drop the connection, and the answer that was under way, at once."""
+        self._receiver = None
+        self.closed = True
+        self.transport.abort()
+
+    def let_go(self) -> None:
+        """The receiver has what it wanted: read on to the answer's end for the pool's sake alone."""
+        if self._receiver is not None:
+            self._receiver = Discard()
+
+    def data_received(self, data: bytes) -> None:
+        receiver = self._receiver
+        if receiver is None:
+            # Bytes that nobody asked for: the next answer could not be told from them.
+            self.abort()
+            return
+        framing = self._framing
+        had_head = framing.status
+        self.answered = True
+        try:
+            body = framing.feed(data)
+        except UpstreamError as error:
+            self._fail(error)
+            return
+        if framing.status and not had_head:
+            receiver.head(framing.status, framing.headers)
+        if body:
+            receiver.data(body)
+        if framing.complete and self._receiver is not None:
+            self._finish()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._home.forget(self)
+        if self._receiver is None:
+            return
+        if not self._framing.status:
+            self._fail(UpstreamReset("The provider closed the connection without an answer."))
+        elif exc is not None:
+            self._fail(Truncated("The connection to the provider broke in the middle of its answer."))
+        else:
+            try:
+                self._framing.finish()
+            except UpstreamError as error:
+                self._fail(error)
+            else:
+                self._finish()
+
+    def _finish(self) -> None:
+        receiver, self._receiver = self._receiver, None
+        assert receiver is not None
+        if self._framing.reusable and not self.closed and not self.transport.get_write_buffer_size():
+            self._home.put_back(self)
+        else:
+            self._close()
+        if self._framing.whole:
+            receiver.end()
+        else:
+            receiver.lost(Truncated("The provider's packed answer ended too early."))
+
+    def _fail(self, error: UpstreamError) -> None:
+        receiver, self._receiver = self._receiver, None
+        self._close()
+        if receiver is not None:
+            receiver.lost(error)
+
+    def _close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.transport.close()
+
+
+class Discard:
+    """A receiver that only lets an answer come to its end."""
+
+    __slots__ = ()
+
+    def head(self, status: int, headers: Headers) -> None:
+        """Nobody listens any more."""
+
+    def data(self, data: bytes) -> None:
+        """Nobody listens any more."""
+
+    def end(self) -> None:
+        """Nobody listens any more."""
+
+    def lost(self, error: UpstreamError) -> None:
+        """Nobody listens any more."""

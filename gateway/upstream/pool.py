@@ -1,0 +1,132 @@
+"""Endpoints: host, TLS context, fixed headers and idle connections that belong together."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from gateway.upstream.connection import Connection
+from gateway.upstream.dial import Resolver, dial, tls_context
+
+# Below the 15-60 s after which providers' own front ends close an idle connection.
+IDLE = 15.0
+MAX_IDLE = 256
+KNOWN_URLS = 1024
+
+
+class Endpoint:
+    """One origin of one provider account, with its pool: the connection that was used last is used next."""
+
+    def __init__(self, origin: str, headers: Mapping[str, str], resolver: Resolver, tls: ssl.SSLContext | None) -> None:
+        parts = urlsplit(origin)
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._resolver = resolver
+        self._tls = tls if parts.scheme == "https" else None
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
+        self._heads: dict[str, bytes] = {}
+        self._origin = origin
+        self._retired = False
+        self._fixed = f"host: {parts.netloc.rpartition('@')[2]}\r\n{lines(headers)}"
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, in use or idle."""
+        return len(self._all)
+
+    def head(self, url: str, method: str, headers: Mapping[str, str], length: int) -> bytes:
+        """The request head as bytes; what does not change from request to request is prepared once."""
+        start = self._heads.get(url)
+        if start is None:
+            if len(self._heads) >= KNOWN_URLS:
+                self._heads.clear()
+            path = url[len(self._origin) :] or "/"
+            start = self._heads[url] = f"{method} {path} HTTP/1.1\r\n{self._fixed}".encode("ascii")
+        return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines(headers).encode("latin-1"), length)
+
+    def idle(self) -> Connection | None:
+        """A connection that is open and was used less than 15 s ago, if there is one."""
+        now = asyncio.get_running_loop().time()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.closed:
+                continue
+            if now - connection.idle_since < IDLE:
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self, timeout: float) -> Connection:
+        """A fresh connection; raises Unreachable."""
+        connection = Connection(self)
+        await dial(self._resolver, lambda: connection, self.host, self.port, self._tls, timeout)
+        self._all.add(connection)
+        return connection
+
+    def put_back(self, connection: Connection) -> None:
+        """An exchange ended cleanly: keep the connection for the next."""
+        if self._retired or len(self._idle) >= MAX_IDLE:
+            connection.abort()
+            return
+        connection.idle_since = asyncio.get_running_loop().time()
+        self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self._all.discard(connection)
+
+    def trim(self, now: float) -> None:
+        """Close what has been idle for too long."""
+        while self._idle and (self._idle[0].closed or now - self._idle[0].idle_since >= IDLE):
+            connection = self._idle.pop(0)
+            if not connection.closed:
+                connection.abort()
+
+    def retire(self) -> None:
+        """Close idle connections now and every other one when its exchange ends."""
+        self._retired = True
+        for connection in self._idle:
+            if not connection.closed:
+                connection.abort()
+        self._idle.clear()
+
+
+class Account:
+    """The endpoints of one provider account: one per origin, made when first needed.
+
+    `headers` are sent with every request; `ca_file` replaces the system's certificate authorities.
+    """
+
+    def __init__(self, headers: Mapping[str, str], resolver: Resolver, ca_file: str | None = None) -> None:
+        self._headers = headers
+        self._resolver = resolver
+        self._tls = tls_context(ca_file)
+        self._endpoints: dict[str, Endpoint] = {}
+
+    def endpoint(self, url: str) -> Endpoint:
+        """The endpoint that serves an absolute URL."""
+        origin = url[: url.find("/", url.find("://") + 3)]
+        endpoint = self._endpoints.get(origin)
+        if endpoint is None:
+            endpoint = self._endpoints[origin] = Endpoint(origin, self._headers, self._resolver, self._tls)
+        return endpoint
+
+    def endpoints(self) -> list[Endpoint]:
+        """Those made so far."""
+        return list(self._endpoints.values())
+
+    def retire(self) -> None:
+        """A reload no longer names the account: close each connection once its exchange has ended."""
+        for endpoint in self._endpoints.values():
+            endpoint.retire()
+
+
+def lines(headers: Mapping[str, str]) -> str:
+    """Headers as lines; raises ValueError for a value that would begin another line."""
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if text.count("\n") != len(headers) or text.count("\r") != len(headers):
+        raise ValueError("a header value holds a line break")
+    return text
