@@ -55,7 +55,9 @@ class Candidate:
             return {"reasoning_content": text} if text else None
         if "thoughtSignature" in part:
             self.signature = part["thoughtSignature"]
-        return self._said(text) if text else None
+        if not text:
+            return None
+        return self._said(text) if self.cites else {"content": text}
 
     def citations(self) -> list[Json]:
         """The annotations of the whole text; none where it was not kept."""

@@ -139,6 +139,11 @@ class Stream:
                 delta = candidate.read(part)
                 if delta is not None:
                     chunks.append(self._chunk(index, delta))
+        if len(found) > ("content" in found) + ("index" in found):
+            self._read_rare(found, candidate, first, chunks)
+
+    def _read_rare(self, found: Json, candidate: Candidate, first: int, chunks: list[Json]) -> None:
+        """What most events do not hold beside content and index."""
         if reason := found.get("finishReason"):
             candidate.finish = native_finish(reason)
             candidate.finish_message = found.get("finishMessage")
@@ -146,7 +151,7 @@ class Stream:
             candidate.grounding = found["groundingMetadata"]
         if found.get("logprobsResult"):
             if len(chunks) == first:
-                chunks.append(self._chunk(index, {}))
+                chunks.append(self._chunk(candidate.index, {}))
             chunks[first]["choices"][0]["logprobs"] = logprobs(found["logprobsResult"])
 
     def _read_feedback(self, feedback: Mapping[str, Any], chunks: list[Json]) -> None:
