@@ -45,6 +45,7 @@ class Sources:
 
     def add_text(self, data: bytes, shown: str) -> None:
         """Merge a document into the tree."""
+        self._found.begin(shown)
         self._hash.update(data + b"\0")
         if len(data) > MAX_FILE:
             self._found.error(Mark(shown), "", f"longer than {MAX_FILE} bytes")

@@ -40,6 +40,11 @@ class Findings:
 
     def __init__(self) -> None:
         self._all: list[Finding] = []
+        self._files: dict[str, int] = {}
+
+    def begin(self, path: str) -> None:
+        """Say that a file is read now: findings are listed in the order of their files."""
+        self._files.setdefault(path, len(self._files))
 
     def error(self, mark: Mark, where: str, message: str) -> None:
         """Add a mistake that forbids to serve."""
@@ -51,14 +56,14 @@ class Findings:
 
     def listed(self, strict: bool) -> list[Finding]:
         """All of them, once each, by file and line; with `strict` every one is an error."""
-        files = {path: number for number, path in enumerate(dict.fromkeys(each.path for each in self._all))}
         unique = dict.fromkeys(replace(each, level="error") if strict else each for each in self._all)
-        return sorted(unique, key=lambda each: (files[each.path], each.line, each.column))
+        return sorted(unique, key=lambda each: (self._files.get(each.path, 0), each.line, each.column))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """` (did you mean 'x'?)`, or nothing when no known name is near."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    words = {word.lower(): word for word in known}
+    close = [words[word] for word in get_close_matches(name.lower(), words, n=1, cutoff=0.6)]
     return f" (did you mean '{close[0]}'?)" if close else ""
 
 

@@ -87,12 +87,12 @@ class Reader:
         else:
             self._unknown(node, where, fields)
         for name, field in fields.items():
-            values[name] = value = self._field(field, node, where, defaults)
+            values[name] = value = self._field(field, node, where, defaults, defaults.get(kind.cls))
             if isinstance(value, Retry):
                 defaults = bases(value)
         return kind.cls(**values)
 
-    def _field(self, field: inspect.Field, node: Node, where: str, defaults: Bases) -> Any:
+    def _field(self, field: inspect.Field, node: Node, where: str, defaults: Bases, base: msgspec.Struct | None) -> Any:
         child = node.get(field.name)
         if child is not None:
             value = self.read(field.type, child, _under(where, field.name), defaults)
@@ -100,7 +100,7 @@ class Reader:
                 return value
         elif field.required:
             self._found.error(node.mark, _under(where, field.name), "is missing")
-        return _default(field, defaults)
+        return getattr(base, field.name) if base else _default(field, defaults)
 
     def _unknown(self, node: Node, where: str, fields: Mapping[str, inspect.Field]) -> None:
         for name in node.names:
