@@ -8,7 +8,7 @@ from typing import Any
 from gateway.demo import anthropic_rules
 from gateway.demo.answers import Answer, Ask, Tool, canonical, halves, pieces, prompt_tokens, seal, text_of
 from gateway.demo.steering import switch_of
-from gateway.demo.wire import Incoming, Refused, Reply, Wire, dump
+from gateway.demo.wire import Incoming, Place, Refused, Reply, Wire, dump
 from gateway.hub import Json
 
 STOPS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -179,7 +179,7 @@ def _event(kind: str, **members: object) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + dump({"type": kind, **members}) + b"\n\n"
 
 
-def refuse(refused: Refused, provider: str) -> Reply:
+def refuse(refused: Refused, place: Place) -> Reply:
     """The error as Anthropic writes it."""
     error = {"type": KINDS.get(refused.status, "api_error"), "message": refused.message}
     headers = {"request-id": "req_demo", "x-should-retry": "true" if refused.status >= 429 else "false"}

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.demo import bedrock_rules
 from gateway.demo.answers import Answer, Ask, Tool, canonical, halves, pieces, prompt_tokens, seal, text_of
 from gateway.demo.steering import switch_of
-from gateway.demo.wire import Incoming, Refused, Reply, Wire, dump
+from gateway.demo.wire import Incoming, Place, Refused, Reply, Wire, dump
 from gateway.eventstream import encode
 from gateway.hub import Json
 
@@ -163,7 +163,7 @@ def _frame(kind: str, payload: Json, message: str = "event") -> bytes:
     return encode(headers, dump(padded))
 
 
-def refuse(refused: Refused, provider: str) -> Reply:
+def refuse(refused: Refused, place: Place) -> Reply:
     """The error as AWS writes it: the kind in a header, the message in the body."""
     kind = refused.kind or KINDS.get(refused.status, "InternalServerException")
     tail = ":http://internal.amazon.com/coral/com.amazon.bedrock/"

@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.demo import google_rules
 from gateway.demo.answers import Answer, Ask, Tool, pieces, prompt_tokens, text_of, tokens
-from gateway.demo.wire import Incoming, Refused, Reply, Wire, data, dump
+from gateway.demo.wire import Incoming, Place, Refused, Reply, Wire, data, dump
 from gateway.hub import Json
 
 FINISHES = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
@@ -191,9 +191,15 @@ def error(refused: Refused) -> Json:
     return {"error": made}
 
 
-def refuse(refused: Refused, provider: str) -> Reply:
+def refuse(refused: Refused, place: Place) -> Reply:
     """The error as Google writes it."""
-    return Reply(refused.status, dump(error(refused)), content_type="application/json; charset=UTF-8")
+    made = error(refused)
+    if place.operation == "streamGenerateContent":
+        # Recorded: plain JSON under the stream's own type, or the array that the stream would have been.
+        if place.alt == "sse":
+            return Reply(refused.status, dump(made), content_type="text/event-stream")
+        return Reply(refused.status, dump([made]))
+    return Reply(refused.status, dump(made), content_type="application/json; charset=UTF-8")
 
 
 TROUBLES: dict[str, Refused] = {

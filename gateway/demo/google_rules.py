@@ -31,7 +31,6 @@ from gateway.hub import Json
 _SNAKE = re.compile(r"_([a-z])")
 _FREE = frozenset(("args", "response", "parametersJsonSchema", "responseJsonSchema", "properties", "labels"))
 SENTINEL = "skip_thought_signature_validator"
-_SENTINELS = (SENTINEL, base64.b64encode(SENTINEL.encode()).decode())
 
 
 def camel(value: Any) -> Any:
@@ -46,12 +45,18 @@ def camel(value: Any) -> Any:
 
 def _bytes(value: Any, path: str) -> None:
     text(value, path)
-    if value == SENTINEL:
-        return
     try:
-        base64.b64decode(value.replace("-", "+").replace("_", "/") + "=" * (-len(value) % 4), validate=True)
+        decoded(value)
     except binascii.Error as error:
         raise Misfit("value", path, detail="Base64 decoding failed") from error
+
+
+def decoded(value: str) -> bytes:
+    """Base64 in either alphabet, padded or not; the sentinel is taken in the clear, too."""
+    if value == SENTINEL:
+        return value.encode()
+    plain = value.replace("-", "+").replace("_", "/").rstrip("=")
+    return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
 
 
 def _name(value: Any, path: str) -> None:
@@ -208,14 +213,17 @@ def _invalid(message: str) -> Refused:
 
 
 def _words(misfit: Misfit) -> str:
-    where = re.sub(r"\.(\d+)", r"[\1]", misfit.path)
-    where = re.sub(r"([A-Z])", lambda found: "_" + found[1].lower(), where)
+    where = re.sub(r"\.(\d+)", r"[\1]", _snake(misfit.path))
     if misfit.kind == "extra":
         place = f" at '{where}'" if where else ""
         return f'Invalid JSON payload received. Unknown name "{misfit.name}"{place}: Cannot find field.'
     if misfit.kind == "missing":
-        return f"* GenerateContentRequest.{where}.{misfit.name}: must be specified"
+        return f"* GenerateContentRequest.{where}.{_snake(misfit.name)}: must be specified"
     return f"Invalid value at '{where}': {misfit.detail}"
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"([A-Z])", lambda found: "_" + found[1].lower(), name)
 
 
 def _check_parts(contents: Sequence[Json], model: str, developer: bool) -> None:
@@ -328,7 +336,8 @@ def _check_signatures(contents: Sequence[Json]) -> None:
         parts = [part for part in content["parts"] if "functionCall" in part]
         for at, part in enumerate(parts):
             given = part.get("thoughtSignature")
-            if given is not None and given not in _SENTINELS and given != signature(part["functionCall"]):
+            accepted = (SENTINEL.encode(), decoded(signature(part["functionCall"])))
+            if given is not None and decoded(given) not in accepted:
                 raise Refused("Thought signature is not valid.", kind=_BAD)
             current = not spoken or index > spoken[-1]
             if given is None and at == 0 and current:

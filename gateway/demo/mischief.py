@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.demo.answers import Ask
 from gateway.demo.steering import Switch
-from gateway.demo.wire import Wire
+from gateway.demo.wire import Place, Wire
 
 HTML = b"<!doctype html><html><head><title>502</title></head><body><h1>Bad gateway</h1></body></html>"
 BLOCK = 65536
@@ -24,6 +24,7 @@ class Scene:
     """One request with its answer ready: `events` are the stream's, or the whole body as the only one."""
 
     request: web.BaseRequest
+    place: Place
     wire: Wire
     ask: Ask
     events: Sequence[bytes]
@@ -152,7 +153,7 @@ async def _firsterror(scene: Scene) -> web.StreamResponse:
 async def _error200(scene: Scene) -> web.StreamResponse:
     """An error in JSON under status 200, whatever was asked for."""
     refused = scene.wire.trouble("busy", scene.ask.provider)
-    reply = scene.wire.refuse(refused, scene.ask.provider)
+    reply = scene.wire.refuse(refused, scene.place)
     return web.Response(body=reply.body, content_type="application/json")
 
 

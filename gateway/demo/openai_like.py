@@ -9,7 +9,7 @@ from typing import Any
 from gateway.demo import openai_rules
 from gateway.demo.answers import Answer, Ask, Call, Tool, canonical, halves, pieces, prompt_tokens, text_of
 from gateway.demo.flavours import FLAVOURS, Flavour
-from gateway.demo.wire import Incoming, Refused, Reply, Wire, data, dump
+from gateway.demo.wire import Incoming, Place, Refused, Reply, Wire, data, dump
 from gateway.hub import CHUNK, COMPLETION, Json
 
 DONE = b"data: [DONE]\n\n"
@@ -196,9 +196,9 @@ def _padding(ask: Ask, flavour: Flavour) -> Json:
     return {"obfuscation": "dEm0pAd"[: 1 + ask.serial % 7]} if flavour.padded and wanted else {}
 
 
-def refuse(refused: Refused, provider: str) -> Reply:
+def refuse(refused: Refused, place: Place) -> Reply:
     """The error as this provider writes it."""
-    flavour = FLAVOURS[provider]
+    flavour = FLAVOURS[place.provider]
     headers = {"x-request-id": "req_demo"}
     if refused.status == 429:
         headers.update(flavour.retry_headers)

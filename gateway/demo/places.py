@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 from gateway.demo import anthropic, bedrock, google, openai_like
-from gateway.demo.wire import Wire
+from gateway.demo.wire import Place
 
 MODELS = ("demo-model", "demo-slow", "demo-fail", "demo-overloaded", "demo-midstream")
 # What stands before each provider's own paths: the end of its `base_url`.
@@ -25,22 +24,12 @@ PATHS = {
 _LIKE = re.compile(r"/(azure|together|fireworks|xai|openai)(?=/)")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a path leads. `wire` is None for a listing of models."""
-
-    provider: str
-    wire: Wire | None
-    model: str = ""
-    operation: str = ""
-
-
 _GOOGLE = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(generateContent|streamGenerateContent)$")
 _BEDROCK = re.compile(r"/model/([^/]+)/(converse|converse-stream)$")
 _DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/chat/completions$")
 
 
-def find(method: str, path: str) -> Place | None:
+def find(method: str, path: str, alt: str = "") -> Place | None:
     """The place of a request by its raw path; None where nothing is."""
     if method == "GET":
         return _listing(path)
@@ -48,7 +37,7 @@ def find(method: str, path: str) -> Place | None:
         return None
     if found := _GOOGLE.search(path):
         provider = "vertex" if "/projects/" in path else "google"
-        return Place(provider, google.WIRE, unquote(found[1]), found[2])
+        return Place(provider, google.WIRE, unquote(found[1]), found[2], alt)
     if found := _BEDROCK.search(path):
         return Place("bedrock", bedrock.WIRE, unquote(found[1]), found[2])
     if path.endswith("/v1/messages"):

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from gateway.demo.answers import Ask, answers
 from gateway.demo.mischief import ACTS, STREAM_ONLY, Scene, send
-from gateway.demo.places import PATHS, Place, find, listing
+from gateway.demo.places import PATHS, find, listing
 from gateway.demo.steering import TROUBLES, Switch, switch_of
-from gateway.demo.wire import Incoming, Refused, Reply, Wire, dump
+from gateway.demo.wire import Incoming, Place, Refused, Reply, Wire, dump
 
 PACE = 0.02  # seconds between two events, so that streaming is seen
 
@@ -44,6 +44,7 @@ class Demo:
         self.served = 0
         self.gone = 0
         self.active = 0
+        self._changed = asyncio.Event()
         self._serials = itertools.count(1)
         self._script: deque[str] = deque()
         self._web = web.Server(self._handle, handler_cancellation=True, access_log=None)
@@ -70,9 +71,16 @@ class Demo:
         """Steer the next requests, one switch each, whatever their models are named; "" is an ordinary answer."""
         self._script.extend(switches)
 
+    async def settled(self, active: int = 0) -> None:
+        """Wait until so many requests are being answered, no more and no fewer."""
+        while self.active != active:
+            self._changed.clear()
+            await self._changed.wait()
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.served += 1
         self.active += 1
+        self._changed.set()
         try:
             return await self._answered(request)
         except (asyncio.CancelledError, ConnectionError):
@@ -80,13 +88,14 @@ class Demo:
             raise
         finally:
             self.active -= 1
+            self._changed.set()
 
     async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         raw = await request.content.read()
         if self.requests.maxlen:
             path = request.rel_url.raw_path_qs
             self.requests.append(Recorded(request.method, path, dict(request.headers), raw))
-        place = find(request.method, request.rel_url.raw_path)
+        place = find(request.method, request.rel_url.raw_path, request.rel_url.query.get("alt", ""))
         if place is None:
             error = {"message": f"Unknown path {request.rel_url.raw_path}", "type": "invalid_request_error"}
             return _whole(Reply(404, dump({"error": {**error, "param": None, "code": None}})))
@@ -95,7 +104,7 @@ class Demo:
         try:
             return await self._spoken(request, place, place.wire, raw)
         except Refused as refused:
-            return _whole(place.wire.refuse(refused, place.provider))
+            return _whole(place.wire.refuse(refused, place))
 
     async def _spoken(self, request: web.BaseRequest, place: Place, wire: Wire, raw: bytes) -> web.StreamResponse:
         incoming = self._incoming(request, place, raw)
@@ -103,7 +112,7 @@ class Demo:
         if switch.name in TROUBLES:
             raise wire.trouble(switch.name, place.provider)
         ask = wire.open(incoming)
-        scene = self._scene(request, wire, ask, switch)
+        scene = self._scene(request, place, ask, switch)
         act = ACTS.get(switch.name)
         if act is not None and (ask.stream or switch.name not in STREAM_ONLY):
             return await act(scene)
@@ -136,8 +145,9 @@ class Demo:
             return switch_of(model)
         return switch_of("demo-" + self._script.popleft())
 
-    def _scene(self, request: web.BaseRequest, wire: Wire, ask: Ask, switch: Switch) -> Scene:
-        said = answers(ask)
+    def _scene(self, request: web.BaseRequest, place: Place, ask: Ask, switch: Switch) -> Scene:
+        said, wire = answers(ask), place.wire
+        assert wire is not None
         if ask.stream:
             events = list(wire.stream(ask, said))
             kind = wire.stream_type if ask.options.get("sse", True) else "application/json"
@@ -145,7 +155,7 @@ class Demo:
             reply = wire.whole(ask, said)
             events, kind = [reply.body], reply.content_type
         headers = {"Content-Type": kind, **wire.headers(ask)}
-        return Scene(request, wire, ask, events, headers, self.pace, switch)
+        return Scene(request, place, wire, ask, events, headers, self.pace, switch)
 
 
 def _whole(reply: Reply) -> web.Response:

@@ -50,18 +50,29 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a path leads: a wire format, or a list of models where `wire` is None. `alt` is Google's query option."""
+
+    provider: str
+    wire: Wire | None
+    model: str = ""
+    operation: str = ""
+    alt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Wire:
     """A wire format as functions.
 
     `open` reads a request or raises Refused. `whole` and `stream` write the answers; `stream` gives one event
-    at a time, the last one being terminal. `refuse` writes an error for a provider, `trouble` the one that a
+    at a time, the last one being terminal. `refuse` writes an error as the place does, `trouble` the one that a
     switch asks for. `broken` is an error inside a stream, `filler` an event of about so many bytes.
     """
 
     open: Callable[[Incoming], Ask]
     whole: Callable[[Ask, Sequence[Answer]], Reply]
     stream: Callable[[Ask, Sequence[Answer]], Iterable[bytes]]
-    refuse: Callable[[Refused, str], Reply]
+    refuse: Callable[[Refused, Place], Reply]
     trouble: Callable[[str, str], Refused]
     broken: Callable[[Ask], bytes]
     filler: Callable[[Ask, int], bytes]
