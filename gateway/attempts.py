@@ -88,7 +88,11 @@ def settle(answer: Answer, upstreams: Upstreams, failure: GatewayError | None) -
 
 def replaced(attempt: Attempt, without: frozenset[str]) -> Attempt:
     """The attempt, leaving out parameters that its provider has just refused."""
-    return replace(attempt, target=replace(attempt.target, without=attempt.target.without | without)) if without else attempt
+    return (
+        replace(attempt, target=replace(attempt.target, without=attempt.target.without | without))
+        if without
+        else attempt
+    )
 
 
 class _Plan:
@@ -139,9 +143,7 @@ def _may_repeat(error: UpstreamError, retry: Retry) -> bool:
     return error.cause in retry.on
 
 
-def _account_for(
-    error: UpstreamError, attempt: Attempt, health: Health, retry: Retry, news: News, now: float
-) -> None:
+def _account_for(error: UpstreamError, attempt: Attempt, health: Health, retry: Retry, news: News, now: float) -> None:
     if error.cause == "429":
         if error.retry_after:
             health.hold(now, error.retry_after)

@@ -13,13 +13,15 @@ class GatewayError(Exception):
     """A failure that a client may see: `message`, `kind` (OpenAI's `type`), `code`, `param` and an HTTP `status`.
 
     The message is safe to show: no secret, no upstream host, no traceback. `details` are further
-    keys of the error object (`provider`, `upstream_status`, ...). `retry_after` is in seconds.
+    keys of the error object (`provider`, `upstream_status`, ...). `retry_after` is in seconds. `closes` says that the
+    client's connection cannot be used any more.
     """
 
     status = 500
     kind = "server_error"
     code: str | None = "internal_error"
     cause: Cause = "client"
+    closes = False
 
     def __init__(
         self,
@@ -61,6 +63,12 @@ class InvalidRequest(GatewayError):
     code = "invalid_request"
 
 
+class BadFraming(InvalidRequest):
+    """The request's bytes do not allow to tell where the next request would begin."""
+
+    closes = True
+
+
 class UnsupportedParameter(InvalidRequest):
     """A parameter that the target cannot honour and that may not be dropped; `param` names it."""
 
@@ -98,7 +106,8 @@ class UpstreamError(GatewayError):
     """The provider could not be reached, answered with an error, or with something unreadable.
 
     `cause` is the class that retry and fallback rules look at; `sent` says whether the provider may
-    have begun to work on the request, so that repeating it may be billed twice.
+    have begun to work on the request, so that repeating it may be billed twice. `no_retry` tells a client that
+    retries by itself not to.
     """
 
     status = 502
@@ -106,6 +115,7 @@ class UpstreamError(GatewayError):
     code = "upstream_error"
     cause: Cause = "answer"
     sent = True
+    no_retry = False
 
 
 class Unreachable(UpstreamError):

@@ -107,7 +107,11 @@ async def exchange(
 
 def _headers(attempt: Attempt, chat: ChatRequest, request: UpstreamRequest, upstreams: Upstreams) -> dict[str, str]:
     credential = upstreams.sources[attempt.account].current()
-    headers = {**request.headers, **attempt.provider.authorize(request, credential, time.time())}
+    headers = {
+        "content-type": "application/json",
+        **request.headers,
+        **attempt.provider.authorize(request, credential, time.time()),
+    }
     if chat.headers:
         headers.update((name, chat.headers[name]) for name in PASSED_ON if name in chat.headers)
     return headers

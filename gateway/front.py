@@ -12,7 +12,7 @@ import orjson
 from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
-from gateway.errors import GatewayError, InvalidRequest
+from gateway.errors import BadFraming, GatewayError
 from gateway.limits import Ledger
 from gateway.upstream import Sweep
 
@@ -31,14 +31,14 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-class TooLarge(InvalidRequest):
+class TooLarge(BadFraming):
     """The body is larger than the gateway takes."""
 
     status = 413
     code = "request_too_large"
 
 
-class RequestTimeout(InvalidRequest):
+class RequestTimeout(BadFraming):
     """The client took too long to send its request."""
 
     status = 408
@@ -125,7 +125,7 @@ class Client(web.RequestHandler):
         elif self._reading is not None:
             self._raw += len(data)
             if self._raw > FRAMING_FREE + FRAMING_RATIO * self._reading.total_bytes:
-                self.refuse(InvalidRequest("The request body's chunk framing is out of proportion."))
+                self.refuse(BadFraming("The request body's chunk framing is out of proportion."))
                 return
         super().data_received(data)
 
@@ -261,7 +261,7 @@ async def read_body(request: web.BaseRequest, bounds: Bounds, ledger: Ledger) ->
     """The whole request body, whose size stays reserved in the ledger: the caller gives it back.
 
     Refused by its declared length before a byte is read; else while it is read. Raises TooLarge, Overloaded,
-    RequestTimeout or InvalidRequest.
+    RequestTimeout or BadFraming.
     """
     declared = request.headers.get("Content-Length")
     content = request.content
@@ -301,35 +301,39 @@ async def _read_slowly(request: web.BaseRequest, bounds: Bounds, ledger: Ledger,
     except TimeoutError as error:
         raise RequestTimeout("The request body did not arrive in time.") from error
     except (web.HTTPException, HttpProcessingError, web.RequestPayloadError) as error:
-        raise InvalidRequest("The request body's framing is broken.") from error
+        raise BadFraming("The request body's framing is broken.") from error
     finally:
         client.reads(None)
     return b"".join(pieces)
 
 
 def check_request(request: web.BaseRequest) -> None:
-    """Raise InvalidRequest for what a strict HTTP/1.1 server must not let through; the connection is then closed."""
+    """Raise BadFraming for what a strict HTTP/1.1 server must not let through; the connection is then closed."""
     message = request.message
     headers = message.headers
     if message.version not in {(1, 1), (1, 0)}:
-        raise InvalidRequest("Only HTTP/1.1 and HTTP/1.0 are spoken here.", status=505)
+        raise BadFraming("Only HTTP/1.1 and HTTP/1.0 are spoken here.", status=505)
     if message.chunked and (message.version == (1, 0) or headers.get("Transfer-Encoding", "").lower() != "chunked"):
-        raise InvalidRequest("This transfer coding is not supported.")
+        raise BadFraming("This transfer coding is not supported.")
     if not message.chunked and "Transfer-Encoding" in headers:
-        raise InvalidRequest("This transfer coding is not supported.", status=501)
+        raise BadFraming("This transfer coding is not supported.", status=501)
     if message.upgrade:
-        raise InvalidRequest("No other protocol is spoken here.")
+        raise BadFraming("No other protocol is spoken here.")
     if len(headers.getall("Authorization", ())) > 1 or len(headers.getall("Host", ())) > 1:
-        raise InvalidRequest("A header that may stand once stands twice.")
+        raise BadFraming("A header that may stand once stands twice.")
     if "Content-Encoding" in headers:
-        raise InvalidRequest("A packed request body is not supported.", status=415, code="unsupported_media_type")
+        raise BadFraming("A packed request body is not supported.", status=415, code="unsupported_media_type")
     if (expect := headers.get("Expect")) is not None and expect.lower() != "100-continue":
-        raise InvalidRequest("This expectation cannot be met.", status=417)
+        raise BadFraming("This expectation cannot be met.", status=417)
 
 
-def answer(status: int, headers: Mapping[str, str], body: bytes, *, keep_alive: bool, kind: str = "application/json") -> bytes:
+def answer(
+    status: int, headers: Mapping[str, str], body: bytes, *, keep_alive: bool, kind: str = "application/json"
+) -> bytes:
     """A whole answer as bytes."""
-    return head(status, {**headers, "content-type": kind, "content-length": str(len(body))}, keep_alive=keep_alive) + body
+    return (
+        head(status, {**headers, "content-type": kind, "content-length": str(len(body))}, keep_alive=keep_alive) + body
+    )
 
 
 def head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
@@ -341,7 +345,7 @@ def head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
 
 def _parse_error(exc: BaseException | None) -> GatewayError:
     if isinstance(exc, LineTooLong):
-        return InvalidRequest("A line of the request's head is too long.", status=431, code="headers_too_large")
+        return BadFraming("A line of the request's head is too long.", status=431, code="headers_too_large")
     if isinstance(exc, HttpProcessingError):
-        return InvalidRequest("The request is not valid HTTP/1.1.")
+        return BadFraming("The request is not valid HTTP/1.1.")
     return GatewayError("The gateway failed to serve the request.")

@@ -171,7 +171,9 @@ def _as_json(at: float, ended: float, what: Record | dict[str, Any]) -> bytes:
 def _as_text(at: float, ended: float, what: Record | dict[str, Any]) -> bytes:
     line = fields(what, ended) if isinstance(what, Record) else what
     stamp = datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
-    parts = [f"{name}={orjson.dumps(value, default=str).decode()}" for name, value in line.items() if value not in ("", None)]
+    parts = [
+        f"{name}={orjson.dumps(value, default=str).decode()}" for name, value in line.items() if value not in ("", None)
+    ]
     return f"{stamp} {' '.join(parts)}\n".encode()
 
 

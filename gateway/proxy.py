@@ -22,13 +22,16 @@ from gateway.exchange import Answer, Upstreams
 from gateway.front import CLOSE, KEEP, Bounds, Client, answer, check_request, head, read_body
 from gateway.limits import Ledger
 from gateway.log import Log, Record
-from gateway.pump import Pump
 from gateway.router import Router, not_found
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Client headers that attempts and plugins may look at.
 READABLE = ("idempotency-key", "traceparent", "tracestate", "anthropic-beta")
-EVENT_STREAM = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no"}
+EVENT_STREAM = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
 MODELS = "/v1/models"
 
 
@@ -40,16 +43,16 @@ class Snapshot:
     digest: str
     router: Router
     access: Access
+    upstreams: Upstreams
 
 
 class Proxy:
     """Serves the front door from the snapshot in force; a reload replaces `snapshot` between two requests."""
 
-    def __init__(self, snapshot: Snapshot, dialects: Mapping[str, Dialect], upstreams: Upstreams, log: Log, bounds: Bounds) -> None:
+    def __init__(self, snapshot: Snapshot, dialects: Mapping[str, Dialect], log: Log, bounds: Bounds) -> None:
         self.snapshot = snapshot
         self.active = 0
         self._dialects = dialects
-        self._upstreams = upstreams
         self._log = log
         self._bounds = bounds
         self._ledger = Ledger(snapshot.config.server.max_buffered)
@@ -92,22 +95,24 @@ class Proxy:
         stamp = Stamp(record.id.removeprefix("req_"), int(time.time()))
         tries = Tries()
         try:
-            got = await first_answer(route, chat, dialect, stamp, self._upstreams, tries)
+            got = await first_answer(route, chat, dialect, stamp, snapshot.upstreams, tries)
         finally:
             record.deployment, record.attempts = tries.last, str(tries)
         record.first_byte = self._loop.time()
         record.upstream_id = got.upstream_id
         headers = self._headers(snapshot, got, record)
         if got.pump is not None:
-            return await self._stream(request, got, got.pump, headers, record)
-        settle(got, self._upstreams, None)
+            return await self._stream(request, snapshot.upstreams, got, headers, record)
+        settle(got, snapshot.upstreams, None)
         record.usage = got.usage
         return self._reply(request, 200, headers, got.body, record)
 
     async def _stream(
-        self, request: web.BaseRequest, got: Answer, pump: Pump, headers: dict[str, str], record: Record
+        self, request: web.BaseRequest, upstreams: Upstreams, got: Answer, headers: dict[str, str], record: Record
     ) -> web.StreamResponse:
         client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
+        pump = got.pump
+        assert pump is not None
         chunked = request.version >= (1, 1)
         framing = {"transfer-encoding": "chunked"} if chunked else {}
         record.status = 200
@@ -118,7 +123,7 @@ class Proxy:
             outcome = await pump.finished
         finally:
             pump.stop()
-            settle(got, self._upstreams, outcome)
+            settle(got, upstreams, outcome)
             record.sent = pump.sent
             record.usage = got.relay.usage() if got.relay is not None else None
         if outcome is not None:
@@ -130,7 +135,9 @@ class Proxy:
         dialect = self._dialects.get(request.path)
         allowed = "POST" if dialect else "GET"
         if dialect is None and request.path != MODELS and not request.path.startswith(MODELS + "/"):
-            raise GatewayError("There is nothing at this path.", status=404, kind="invalid_request_error", code="not_found")
+            raise GatewayError(
+                "There is nothing at this path.", status=404, kind="invalid_request_error", code="not_found"
+            )
         if request.method != allowed:
             message = f"Only {allowed} is allowed here."
             raise GatewayError(message, status=405, kind="invalid_request_error", code="method_not_allowed")
@@ -181,10 +188,17 @@ class Proxy:
         return headers
 
     def _reply(
-        self, request: web.BaseRequest, status: int, headers: Mapping[str, str], body: bytes, record: Record
+        self,
+        request: web.BaseRequest,
+        status: int,
+        headers: Mapping[str, str],
+        body: bytes,
+        record: Record,
+        *,
+        closes: bool = False,
     ) -> web.StreamResponse:
         client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
-        stays = self._stays(request) and status not in {400, 408, 413, 431, 501, 505}
+        stays = self._stays(request) and not closes
         record.status, record.sent = status, len(body)
         client.write(answer(status, {"x-request-id": record.id, **headers}, body, keep_alive=stays))
         return KEEP if stays else CLOSE
@@ -199,7 +213,8 @@ class Proxy:
         if getattr(error, "no_retry", False):
             headers["x-should-retry"] = "false"
         record.code = error.code or "internal_error"
-        return self._reply(request, error.status, headers, orjson.dumps(error.body()), record)
+        closes = error.closes or not request.content.is_eof()
+        return self._reply(request, error.status, headers, orjson.dumps(error.body()), record, closes=closes)
 
     def _stays(self, request: web.BaseRequest) -> bool:
         return request.keep_alive and not self.draining

@@ -39,7 +39,19 @@ class Pump:
     """
 
     __slots__ = (
-        *("_after", "_call", "_chunked", "_events", "_failure", "_held", "_held_size", "_outlet", "_quiet_since", "_relay", "_sent_seen"),
+        *(
+            "_after",
+            "_call",
+            "_chunked",
+            "_events",
+            "_failure",
+            "_held",
+            "_held_size",
+            "_outlet",
+            "_quiet_since",
+            "_relay",
+            "_sent_seen",
+        ),
         *("_stalled_at", "_stalled_since", "_sweep", "_write_timeout", "finished", "first", "paused", "sent"),
     )
 

@@ -30,12 +30,18 @@ class _Ends(msgspec.Struct):
     """The parts of a chat completion or chunk that say how it went."""
 
     usage: Json | None = None
-    error: msgspec.Raw | None = None
-    choices: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()
+    choices: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def failed(self) -> bool:
+        """Is there an error that says anything?"""
+        return bytes(self.error) not in _NOTHING
 
 
+_UNREADABLE = _Ends()
 _ends = msgspec.json.Decoder(_Ends).decode
-_NULLS = (b"null", b"false", b'""', b"{}")
+_NOTHING = (b"", b"null", b"false", b'""', b"{}")
 
 
 class Passthrough:
@@ -47,7 +53,18 @@ class Passthrough:
     """
 
     __slots__ = (
-        *("_encode_whole", "_finished", "_held", "_last", "_limit", "_mender", "_read_error", "_size", "_whole", "_withhold"),
+        *(
+            "_encode_whole",
+            "_finished",
+            "_held",
+            "_last",
+            "_limit",
+            "_mender",
+            "_read_error",
+            "_size",
+            "_whole",
+            "_withhold",
+        ),
         *("done", "events", "failure", "started"),
     )
 
@@ -173,7 +190,7 @@ class Passthrough:
 
     def _passed(self, payload: bytes, text: bytes) -> bytes | None:
         """None: not for the client. Empty: as it stands. Else the payload to send instead."""
-        if b'"error"' in payload and (error := _decoded(payload).error) is not None and bytes(error) not in _NULLS:
+        if b'"error"' in payload and _decoded(payload).failed:
             self.failure = self._read_error(payload)
             return None
         mended = payload
@@ -269,9 +286,9 @@ def is_error(body: bytes) -> bool:
     if not body.lstrip()[:1] == b"{":
         raise BadUpstreamResponse("The provider answered with something that is not JSON.")
     ends = _decoded(body)
-    if ends.error is not None and bytes(ends.error) not in _NULLS:
+    if ends.failed:
         return True
-    if ends.choices is None:
+    if not bytes(ends.choices):
         raise BadUpstreamResponse("The provider answered with JSON that is no chat completion.")
     return False
 
@@ -285,12 +302,11 @@ def _decoded(payload: bytes) -> _Ends:
     try:
         return _ends(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _Ends()
+        return _UNREADABLE
 
 
 def _is_usage_chunk(payload: bytes) -> bool:
-    choices = _decoded(payload).choices
-    return choices is not None and bytes(choices).translate(None, b" \t\r\n") == b"[]"
+    return bytes(_decoded(payload).choices).translate(None, b" \t\r\n") == b"[]"
 
 
 def _is_event(rest: bytes) -> bool:
@@ -319,7 +335,11 @@ def _payload(text: bytes) -> bytes | None:
     """The data of one event; None for a comment or an event without data."""
     if text.startswith(b"data: ") and text.count(b"\n") == 2 and text.endswith(b"\n\n") and b"\r" not in text:
         return text[6:-2]
-    data = [line[5:].removeprefix(b" ") for line in _LINE.split(text.removeprefix(b"\xef\xbb\xbf")) if line.startswith(b"data:")]
+    data = [
+        line[5:].removeprefix(b" ")
+        for line in _LINE.split(text.removeprefix(b"\xef\xbb\xbf"))
+        if line.startswith(b"data:")
+    ]
     return b"\n".join(data) if data else None
 
 

@@ -175,4 +175,13 @@ def _attempt(
         stale_retry=deployment.retry.stale,
     )
     whole = replace(limits, first_byte=timeouts.first_byte or FIRST_BYTE_WHOLE)
-    return Attempt(name, provider, deployment.provider, target, limits, whole, deployment.retry, echo=deployment.echo_model == "requested")
+    return Attempt(
+        name,
+        provider,
+        deployment.provider,
+        target,
+        limits,
+        whole,
+        deployment.retry,
+        echo=deployment.echo_model == "requested",
+    )

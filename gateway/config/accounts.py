@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from string import Formatter
-from typing import Any
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -60,14 +59,19 @@ class Accounts:
             return entry
         for option in entry.options:
             if option not in provider.options:
-                near = nearest(option, (*COMMON, *provider.options))
-                self._error(name, option, f"unknown option '{option}' of type {entry.type}{near}", key=True)
-        problems = frozenset(_problems(provider, entry.options, ""))
+                self._unknown(name, option, provider)
+        problems = frozenset(_problems(provider, entry, ""))
         self._report(f"providers.{name}", ("providers", name), problems)
-        entry = replace(entry, base_url=self._base_url(name, entry, provider))
         self._known[name] = provider, entry, problems
+        entry = replace(entry, base_url=self._base_url(name, entry, provider))
         self._check_secrets(name, entry)
         return entry
+
+    def _unknown(self, name: str, option: str, provider: Provider) -> None:
+        node = self._tree.get("providers", name) or self._tree
+        near = nearest(option, (*COMMON, *provider.options))
+        message = f"unknown option '{option}' of type {provider.name}{near}"
+        self._found.error(node.mark_of(option), f"providers.{name}.{option}", message)
 
     def _provider(self, name: str, kind: str) -> Provider | None:
         if not kind:
@@ -128,7 +132,7 @@ class Accounts:
             return
         secrets = {"api_key": entry.api_key, "proxy": entry.proxy, **entry.options}
         for option, value in secrets.items():
-            if isinstance(value, Secret) and value.source == "literal":
+            if any(secret.source == "literal" for secret in _secrets(value)):
                 warn_literal(self._mark(("providers", name), option), f"providers.{name}.{option}", self)
 
     def warn(self, mark: Mark, where: str, message: str) -> None:
@@ -140,7 +144,7 @@ class Accounts:
         if not model or model == "*" or provider_name not in self._known:
             return
         provider, entry, known = self._known[provider_name]
-        news = frozenset(_problems(provider, entry.options, model)) - known
+        news = frozenset(_problems(provider, entry, model)) - known
         self._report(where, path, news)
 
     def _report(self, where: str, path: tuple[str, str], problems: Iterable[Problem]) -> None:
@@ -148,14 +152,13 @@ class Accounts:
             place = f"{where}.{problem.option}" if problem.option else where
             self._found.error(self._mark(path, problem.option), place, problem.message)
 
-    def _error(self, name: str, option: str, message: str, *, key: bool = False) -> None:
-        node = self._tree.get("providers", name, option)
-        mark = node.mark if node and not key else self._mark(("providers", name), option)
-        self._found.error(mark, f"providers.{name}.{option}", message)
+    def _error(self, name: str, option: str, message: str) -> None:
+        self._found.error(self._mark(("providers", name), option), f"providers.{name}.{option}", message)
 
     def _mark(self, path: tuple[str, ...], option: str) -> Mark:
-        node = self._tree.get(*path)
-        return node.mark_of(option) if node else self._tree.mark
+        """Where the value of an option stands; else where its entry does."""
+        node = self._tree.get(*path, option) or self._tree.get(*path)
+        return node.mark if node else self._tree.mark
 
 
 def warn_literal(mark: Mark, where: str, accounts: Accounts) -> None:
@@ -163,8 +166,18 @@ def warn_literal(mark: Mark, where: str, accounts: Accounts) -> None:
     accounts.warn(mark, where, "a secret in the file itself: write {env: NAME}, {file: path} or {credential: name}")
 
 
-def _problems(provider: Provider, options: Mapping[str, Any], model: str) -> list[Problem]:
+def _secrets(value: object) -> Iterator[Secret]:
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _secrets(inner)
+
+
+def _problems(provider: Provider, entry: ProviderEntry, model: str) -> list[Problem]:
+    """What the plugin says of the options; it also sees whether the entry has an address and a key."""
+    seen = {**entry.options, "base_url": entry.base_url, "api_key": entry.api_key}
     try:
-        return list(provider.check(options, model))
+        return list(provider.check({name: value for name, value in seen.items() if value}, model))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return [Problem("", f"the options cannot be checked: {type(error).__name__}")]

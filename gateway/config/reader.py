@@ -22,7 +22,7 @@ from gateway.config.units import UNITS, WRITTEN, Unit
 # Where a bare text stands for a map with this one option.
 SHORT: Mapping[type, str] = {RouteTarget: "use"}
 # Options of a provider entry that are secrets wherever they come from.
-SECRET_OPTIONS = frozenset(("access_key_id", "secret_access_key", "session_token", "client_secret", "credentials"))
+SECRET_OPTIONS = frozenset(("access_key_id", "secret_access_key", "session_token", "client_secret"))
 # Plain words that other YAML readers take for a boolean or a number: as a name they must be quoted.
 AMBIGUOUS = re.compile(r"(?i:y|n|yes|no|on|off|true|false|null|~)|[-+]?[0-9.][0-9._:eE+-]*|0[xo][0-9a-fA-F]+")
 
@@ -116,12 +116,26 @@ class Reader:
         return {name: value for name, value in values.items() if value is not INVALID}
 
     def _option(self, name: str, node: Node, where: str) -> Any:
-        if name not in SECRET_OPTIONS and not is_reference(node):
-            return self._any(None, node, where, {})
-        secret = self._resolver.secret(node, where, self._found, lines=name == "credentials")
-        if secret is None:
-            return INVALID
-        return secret if name in SECRET_OPTIONS else secret.reveal()
+        if name == "credentials":
+            return self._credentials(node, where)
+        if name in SECRET_OPTIONS or is_reference(node):
+            secret = self._resolver.secret(node, where, self._found)
+            if secret is None:
+                return INVALID
+            return secret if name in SECRET_OPTIONS else secret.reveal()
+        if isinstance(node.value, dict):
+            return self._options(node.value, where)
+        return self._any(None, node, where, {})
+
+    def _credentials(self, node: Node, where: str) -> Any:
+        """Google's: a file by its path, so that a replaced one is noticed; its text; true for the machine's own."""
+        if isinstance(node.value, dict) and "env" not in node.value:
+            path = self._resolver.path(node, where, self._found)
+            return INVALID if path is None else str(path)
+        if isinstance(node.value, bool) or (isinstance(node.value, str) and not node.value.startswith(("{", "$"))):
+            return node.value
+        secret = self._resolver.secret(node, where, self._found, lines=True)
+        return INVALID if secret is None else secret
 
     def _map(self, kind: inspect.DictType, node: Node, where: str, defaults: Bases) -> Any:
         if not isinstance(node.value, dict):

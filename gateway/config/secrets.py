@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 Source = Literal["env", "file", "credential", "literal"]
 
@@ -37,3 +38,12 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a secret is not pickled")
+
+
+def revealed(value: Any) -> Any:
+    """The value with every secret inside it as text."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    if isinstance(value, Mapping):
+        return {name: revealed(inner) for name, inner in value.items()}
+    return value

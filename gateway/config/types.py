@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, field
 
-from gateway.config.secrets import Secret
+from gateway.config.secrets import Secret, revealed
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -150,6 +150,10 @@ class ProviderEntry(Entry, frozen=True, kw_only=True):
     proxy: Secret | None = None
     fetch_images: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def revealed(self) -> dict[str, Any]:
+        """The options and `api_key` as plain text: for the credential source, for nothing else."""
+        return {**revealed(self.options), **({"api_key": self.api_key.reveal()} if self.api_key else {})}
 
 
 class Deployment(Entry, frozen=True, kw_only=True):

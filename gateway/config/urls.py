@@ -14,6 +14,9 @@ LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
 def url_problem(url: str) -> str:
     """Why the URL cannot be a `base_url`; empty when it can. The URL itself is not quoted: it may hold a password."""
+    # urlsplit itself takes out line breaks and what surrounds the URL.
+    if not url.isascii() or not url.isprintable() or " " in url:
+        return "not a URL"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port

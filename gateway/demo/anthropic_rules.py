@@ -79,7 +79,12 @@ _block_result = record(
     {**_marked, "content": either(text, listing(tagged("type", _result_blocks))), "is_error": flag},
 )
 _name = _matching("[a-zA-Z0-9_-]{1,128}")
-USER_BLOCKS: dict[str, Shape] = {**_result_blocks, "tool_result": _block_result, "search_result": mapping}
+USER_BLOCKS: dict[str, Shape] = {
+    **_result_blocks,
+    "tool_result": _block_result,
+    "search_result": mapping,
+    "container_upload": mapping,
+}
 ASSISTANT_BLOCKS: dict[str, Shape] = {
     "text": _block_text,
     "tool_use": record(
@@ -87,8 +92,12 @@ ASSISTANT_BLOCKS: dict[str, Shape] = {
     ),
     "thinking": record({"type": text, "thinking": text, "signature": filled}),
     "redacted_thinking": record({"type": text, "data": filled}),
-    "server_tool_use": mapping,
-    "web_search_tool_result": mapping,
+    # What the API's own tools did is handed back as it came.
+    **dict.fromkeys(("server_tool_use", "mcp_tool_use", "mcp_tool_result", "compaction", "container_upload"), mapping),
+    **{
+        f"{tool}_tool_result": mapping
+        for tool in ("web_search", "web_fetch", "code_execution", "bash_code_execution", "tool_search")
+    },
 }
 _turn = tagged(
     "role",
@@ -118,7 +127,7 @@ _tool_options = {
     "type": one_of("custom"),
 }
 _own_tool = record({"name": _name, "input_schema": _input_schema}, _tool_options)
-_SERVER_TOOL = re.compile(r"(web_search|web_fetch|computer|bash|text_editor|code_execution|memory)_\d{8}")
+_SERVER_TOOL = re.compile(r"[a-z0-9_]+_\d{8}")
 
 
 def _tool(value: Any, path: str) -> None:

@@ -25,7 +25,7 @@ STATUSES = {
 def read(incoming: Incoming) -> Ask:
     """What the request asks for."""
     body = google_rules.camel(incoming.body)
-    google_rules.check(body, incoming.model, incoming.provider == "google")
+    google_rules.check(body, incoming.model)
     wanted = body.get("generationConfig") or {}
     contents = body["contents"]
     said = [content for content in contents if _spoken(content)]

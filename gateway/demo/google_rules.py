@@ -29,18 +29,26 @@ from gateway.demo.wire import Refused
 from gateway.hub import Json
 
 _SNAKE = re.compile(r"_([a-z])")
-_FREE = frozenset(("args", "response", "parametersJsonSchema", "responseJsonSchema", "properties", "labels"))
+_FREE = frozenset(("args", "response", "parametersJsonSchema", "responseJsonSchema", "labels"))
 SENTINEL = "skip_thought_signature_validator"
 
 
 def camel(value: Any) -> Any:
-    """Keys in camelCase, as snake_case is accepted too; not inside what is free JSON."""
+    """Keys in camelCase, as snake_case is accepted too, and without nulls; not inside what is free JSON."""
     if isinstance(value, list):
         return [camel(each) for each in value]
     if not isinstance(value, dict):
         return value
     renamed = {_SNAKE.sub(lambda found: found[1].upper(), name): each for name, each in value.items()}
-    return {name: each if name in _FREE else camel(each) for name, each in renamed.items()}
+    return {name: _inside(name, each) for name, each in renamed.items() if each is not None}
+
+
+def _inside(name: str, value: Any) -> Any:
+    if name in _FREE:
+        return value
+    if name == "properties" and isinstance(value, dict):
+        return {key: camel(each) for key, each in value.items()}
+    return camel(value)
 
 
 def _bytes(value: Any, path: str) -> None:
@@ -75,11 +83,17 @@ _part = union(
         "fileData": record({"fileUri": filled}, {"mimeType": text, "displayName": text}),
         "functionCall": _call,
         "functionResponse": _result,
-        "executableCode": mapping,
-        "codeExecutionResult": mapping,
+        **dict.fromkeys(("executableCode", "codeExecutionResult", "toolCall", "toolResponse"), mapping),
     },
     {"thought": flag, "thoughtSignature": _bytes, "videoMetadata": mapping, "mediaResolution": anything},
 )
+
+
+def _one_or_more(item: Shape) -> Shape:
+    """A repeated field takes a single value as well."""
+    return either(item, listing(item, 1))
+
+
 _content = record({"parts": listing(_part)}, {"role": one_of("user", "model", "function")})
 
 KINDS = ("STRING", "NUMBER", "INTEGER", "BOOLEAN", "ARRAY", "OBJECT", "NULL")
@@ -169,12 +183,13 @@ _BODY = record(
     {},
     {
         "contents": listing(_content),
-        "systemInstruction": record({"parts": listing(_part, 1)}, {"role": text}),
+        "systemInstruction": record({"parts": _one_or_more(_part)}, {"role": text}),
         "tools": listing(_tool),
         "toolConfig": record(
             {},
             {"functionCallingConfig": _calling, "retrievalConfig": mapping, "includeServerSideToolInvocations": flag},
         ),
+        "model": text,
         "safetySettings": listing(_safety),
         "generationConfig": _generation,
         "cachedContent": text,
@@ -191,8 +206,8 @@ def signs(model: str) -> bool:
     return not _OLD.search(model)
 
 
-def check(body: Json, model: str, developer: bool) -> None:
-    """Raise Refused where the API would answer 400; `developer` is the API that is not Vertex."""
+def check(body: Json, model: str) -> None:
+    """Raise Refused where the API would answer 400."""
     try:
         _BODY(body, "")
     except Misfit as misfit:
@@ -200,8 +215,8 @@ def check(body: Json, model: str, developer: bool) -> None:
     contents = body.get("contents") or []
     if not contents:
         raise _invalid("contents is not specified")
-    _check_parts(contents, model, developer)
-    _check_order(contents)
+    _check_parts(contents)
+    _check_order(contents, model)
     _check_generation(body, model)
     _check_tools(body)
     if signs(model):
@@ -226,23 +241,16 @@ def _snake(name: str) -> str:
     return re.sub(r"([A-Z])", lambda found: "_" + found[1].lower(), name)
 
 
-def _check_parts(contents: Sequence[Json], model: str, developer: bool) -> None:
+def _check_parts(contents: Sequence[Json]) -> None:
     for index, content in enumerate(contents):
         if not content["parts"]:
             raise _invalid(f"contents[{index}].parts must not be empty")
         for at, part in enumerate(content["parts"]):
             if part.get("text") == "" and "thoughtSignature" not in part:
                 raise _invalid(f"contents[{index}].parts[{at}].data: required oneof field 'data' must have one field")
-            for kind in ("functionCall", "functionResponse"):
-                if "id" in part.get(kind, {}) and developer and not signs(model):
-                    raise Refused(
-                        f'Invalid JSON payload received. Unknown name "id" at '
-                        f"'contents[{index}].parts[{at}].{kind}': Cannot find field.",
-                        kind=_BAD,
-                    )
 
 
-def _check_order(contents: Sequence[Json]) -> None:
+def _check_order(contents: Sequence[Json], model: str) -> None:
     before = ""
     calls: list[Json] = []
     for content in contents:
@@ -251,12 +259,13 @@ def _check_order(contents: Sequence[Json]) -> None:
         made = [part["functionCall"] for part in content["parts"] if "functionCall" in part]
         if made and (role != "model" or before not in ("user", "function")):
             raise Refused("Please ensure that function call turn comes immediately after a user turn", kind=_BAD)
-        if len(results) != len(calls):
+        # Gemini 2.5 was seen to take an answer in plain text.
+        if len(results) != len(calls) and (results or signs(model)):
             message = "the number of function response parts is equal to the number of function call parts"
             raise Refused(f"Please ensure that {message} of the function call turn.", kind=_BAD)
-        if [result["name"] for result in results] != [call["name"] for call in calls]:
+        if [result["name"] for result in results] != [call["name"] for call in calls][: len(results)]:
             raise Refused("Please ensure that function responses are in the order of the function calls.", kind=_BAD)
-        if [result.get("id") for result in results] != [call.get("id") for call in calls]:
+        if [result.get("id") for result in results] != [call.get("id") for call in calls][: len(results)]:
             raise Refused("Please ensure that function response ids match the ids of the function calls.", kind=_BAD)
         calls, before = made, role
     if calls:
@@ -307,12 +316,10 @@ def _check_tools(body: Json) -> None:
 
 
 def check_proto_objects(schema: Mapping[str, Any] | None) -> None:
-    """An object of the proto Schema must have properties, and may require only those."""
+    """An object of the proto Schema may require only the properties that it has."""
     if not schema:
         return
     properties = schema.get("properties")
-    if str(schema.get("type", "")).upper() == "OBJECT" and properties == {}:
-        raise Refused("properties: should be non-empty for OBJECT type", kind=_BAD)
     if strange := [name for name in schema.get("required") or () if name not in (properties or {})]:
         raise Refused(f"required[0]: property is not defined: {strange[0]}", kind=_BAD)
     for each in (properties or {}).values():

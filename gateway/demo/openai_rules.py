@@ -48,7 +48,9 @@ _function = record({"name": filled}, {"arguments": text})
 _call = tagged(
     "type",
     {
-        "function": record({"id": filled, "type": text, "function": _function}, {"extra_content": mapping}),
+        "function": record(
+            {"id": filled, "type": text, "function": _function}, {"extra_content": mapping, "index": integer(-1)}
+        ),
         "custom": record({"id": filled, "type": text, "custom": record({"name": filled, "input": text})}),
     },
 )
@@ -62,24 +64,24 @@ _system = record({"role": text, "content": _content(TEXT_PARTS)}, {"name": text}
 _assistant = record(
     {"role": text},
     {
-        "content": _maybe(_content({**TEXT_PARTS, "refusal": _refusal})),
-        "refusal": _maybe(text),
-        "audio": _maybe(record({"id": text})),
-        "tool_calls": _maybe(listing(_call, 1)),
-        "function_call": _maybe(_function),
+        "content": either(_content({**TEXT_PARTS, "refusal": _refusal}), listing(anything, 0, 0)),
+        "refusal": text,
+        "audio": record({"id": text}),
+        "tool_calls": listing(_call, 1),
+        "function_call": _function,
         "name": text,
         # What answers carried and clients send back.
         **dict.fromkeys(("annotations", "reasoning_content", "reasoning", "thinking_blocks"), anything),
     },
 )
-_tool_turn = record({"role": text, "content": _content(TEXT_PARTS), "tool_call_id": filled})
+_tool_turn = record({"role": text, "content": _content(TEXT_PARTS), "tool_call_id": filled}, {"name": text})
 ROLES: dict[str, Shape] = {
     "system": _system,
     "developer": _system,
     "user": record({"role": text, "content": _content(PARTS)}, {"name": text}),
     "assistant": _assistant,
     "tool": _tool_turn,
-    "function": record({"role": text, "content": _maybe(text), "name": filled}),
+    "function": record({"role": text, "name": filled}, {"content": text}),
 }
 _tool = tagged(
     "type",
@@ -183,7 +185,7 @@ def check(body: Json, flavour: str) -> None:
         if name in REFUSED[flavour] or (name not in shapes and flavour in _CLOSED):
             raise _unknown(name, flavour)
         if value is not None and name in shapes:
-            _fit(shapes[name], value, name)
+            _fit(shapes[name], _without_nulls(value) if name == "messages" else value, name)
     for name in ("model", "messages"):
         if body.get(name) is None:
             raise Refused(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
@@ -192,11 +194,23 @@ def check(body: Json, flavour: str) -> None:
     _check_flavour(body, flavour)
 
 
+def _without_nulls(messages: Any) -> Any:
+    """A null member of a message is an absent one."""
+    if not isinstance(messages, list):
+        return messages
+    return [
+        {name: value for name, value in message.items() if value is not None} if isinstance(message, dict) else message
+        for message in messages
+    ]
+
+
 def _own_shapes(flavour: str) -> dict[str, Shape]:
     if flavour == "together":
-        return {"stop": listing(text, 1), "logprobs": integer(0, 20)}
+        return {"stop": listing(text, 1), "logprobs": integer(0, 20), "tool_choice": either(text, mapping)}
     if flavour == "fireworks":
         return {"logprobs": either(integer(0, 5), flag), "top_logprobs": integer(0, 5), "reasoning_effort": anything}
+    if flavour == "xai":
+        return {"tool_choice": either(text, mapping)}
     return {}
 
 
@@ -227,7 +241,7 @@ def _check_together_fit(body: Json, flavour: str) -> None:
         raise Refused(
             "The 'stream_options' parameter is only allowed when 'stream' is enabled.", param="stream_options"
         )
-    if not body.get("tools"):
+    if not body.get("tools") and flavour in _CLOSED:
         for name in ("tool_choice", "parallel_tool_calls"):
             if body.get(name) is not None:
                 raise Refused(f"'{name}' is only allowed when 'tools' are specified.", param=name)
@@ -291,7 +305,7 @@ def _check_messages_of_others(body: Json, flavour: str) -> None:
     for index, message in enumerate(body["messages"]):
         if message["role"] == "developer":
             raise Refused(f"messages[{index}]: unknown role 'developer'")
-        if flavour == "xai" and "name" in message:
+        if flavour == "xai" and "name" in message and message["role"] != "tool":
             raise Refused(f"messages[{index}]: 'name' is not allowed")
         parts = message.get("content")
         for part in parts if isinstance(parts, list) else ():
@@ -300,5 +314,5 @@ def _check_messages_of_others(body: Json, flavour: str) -> None:
     for tool in body.get("tools") or ():
         if tool["type"] != "function":
             raise Refused(f"tools: type '{tool['type']}' is not supported")
-        if "strict" in tool["function"] and flavour in ("fireworks", "xai"):
+        if "strict" in tool["function"] and flavour == "fireworks":
             raise _unknown("strict", flavour)

@@ -42,7 +42,9 @@ def open_request(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
     """Open a client's body one level deep; raises InvalidRequest."""
     chat = open_envelope(body, headers)
     if "messages" not in chat.names():
-        raise InvalidRequest("Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter")
+        raise InvalidRequest(
+            "Missing required parameter: 'messages'.", param="messages", code="missing_required_parameter"
+        )
     return chat
 
 

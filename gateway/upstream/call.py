@@ -77,7 +77,18 @@ class Call:
     """
 
     __slots__ = (
-        *("_body", "_connection", "_deadline", "_endpoint", "_first_by", "_last", "_limits", "_loop", "_open_sink", "_over"),
+        *(
+            "_body",
+            "_connection",
+            "_deadline",
+            "_endpoint",
+            "_first_by",
+            "_last",
+            "_limits",
+            "_loop",
+            "_open_sink",
+            "_over",
+        ),
         *("_request", "_retried", "_sent_at", "_sweep", "_waiter", "headers", "sink", "status"),
     )
 
@@ -205,7 +216,9 @@ class Call:
             if now >= self._first_by:
                 self.fail(UpstreamTimeout("The provider did not begin to answer within the time allowed."))
         elif sink is not None and now - self._last >= self._limits.idle and not sink.waiting():
-            self.fail(UpstreamTimeout("The provider fell silent in the middle of its answer.", code="upstream_idle_timeout"))
+            self.fail(
+                UpstreamTimeout("The provider fell silent in the middle of its answer.", code="upstream_idle_timeout")
+            )
 
     async def _connect(self) -> Connection:
         remaining = self._deadline - self._loop.time()
@@ -222,7 +235,9 @@ class Call:
 
     def _is_stale(self, connection: Connection) -> bool:
         early = self._loop.time() - self._sent_at <= STALE
-        return early and connection.used > 1 and not connection.answered and not self._retried and self._limits.stale_retry
+        return (
+            early and connection.used > 1 and not connection.answered and not self._retried and self._limits.stale_retry
+        )
 
     def _close(self) -> None:
         self._over = True

@@ -55,7 +55,12 @@ def tls_context(ca_file: str | Path | None = None) -> ssl.SSLContext:
 
 
 async def dial(
-    resolver: Resolver, protocol: Callable[[], asyncio.Protocol], host: str, port: int, tls: ssl.SSLContext | None, timeout: float
+    resolver: Resolver,
+    protocol: Callable[[], asyncio.Protocol],
+    host: str,
+    port: int,
+    tls: ssl.SSLContext | None,
+    timeout: float,
 ) -> None:
     """Connect within `timeout` seconds, resolution and handshake included; raises Unreachable."""
     try:

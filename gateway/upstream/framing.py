@@ -29,7 +29,18 @@ class Framing:
     """
 
     __slots__ = (
-        *("_body", "_extra", "_head_size", "_inflate", "_interim", "_packed", "_parser", "_pending", "_unpacked", "_until_close"),
+        *(
+            "_body",
+            "_extra",
+            "_head_size",
+            "_inflate",
+            "_interim",
+            "_packed",
+            "_parser",
+            "_pending",
+            "_unpacked",
+            "_until_close",
+        ),
         *("complete", "headers", "status"),
     )
 
@@ -138,4 +149,6 @@ class Framing:
 
 def _as_ours(error: httptools.HttpParserError) -> UpstreamError:
     cause = error.__context__
-    return cause if isinstance(cause, UpstreamError) else BadUpstreamResponse("The provider's answer is not valid HTTP.")
+    return (
+        cause if isinstance(cause, UpstreamError) else BadUpstreamResponse("The provider's answer is not valid HTTP.")
+    )

@@ -1,0 +1,38 @@
+"""The operators' listener: is it alive, is it ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+from aiohttp import web
+
+from gateway.access import LOCAL_HOSTS
+from gateway.errors import GatewayError
+from gateway.front import CLOSE, KEEP, Client, answer
+
+Page = Callable[[], tuple[int, str, bytes]]
+
+
+class Admin:
+    """Read-only pages by path; each returns status, content type and body."""
+
+    def __init__(self, pages: dict[str, Page]) -> None:
+        self._pages = pages
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve one page."""
+        client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
+        page = self._pages.get(request.path)
+        host = (
+            request.headers.get("Host", "").partition(":")[0] if "[" not in request.headers.get("Host", "") else "[::1]"
+        )
+        if page is None or request.method not in {"GET", "HEAD"}:
+            missing = GatewayError("There is no such page.", status=404, kind="invalid_request_error", code="not_found")
+            status, kind, body = 404, "application/json", orjson.dumps(missing.body())
+        elif request.headers.get("Origin") is not None and host not in LOCAL_HOSTS:
+            status, kind, body = 403, "text/plain", b"not for other origins\n"
+        else:
+            status, kind, body = page()
+        client.write(answer(status, {}, body, keep_alive=request.keep_alive, kind=kind))
+        return KEEP if request.keep_alive else CLOSE

@@ -1,0 +1,50 @@
+"""`sluiceway models`: the names that clients may ask for, and what stands behind them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from gateway.cli.options import (
+    FINDINGS,
+    add_format,
+    find_config,
+    no_config,
+    parser,
+    print_findings,
+    print_json,
+    read_config,
+)
+from gateway.config.plugins import Registry
+from gateway.config.types import Config
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the models of a configuration."""
+    made = parser("models", __doc__)
+    add_format(made)
+    options = made.parse_args(arguments)
+    loaded = read_config(find_config(options.config), Registry())
+    if loaded is None:
+        print(no_config(), file=sys.stderr)
+        return FINDINGS
+    if loaded.config is None:
+        print_findings(loaded.findings)
+        return FINDINGS
+    rows = _rows(loaded.config)
+    if options.format == "json":
+        print_json([{"name": name, "kind": kind, "leads_to": to} for name, kind, to in rows])
+        return 0
+    width = max((len(name) for name, _, _ in rows), default=0)
+    for name, kind, to in rows:
+        print(f"{name:<{width}}  {kind:<10}  {to}")
+    return 0
+
+
+def _rows(config: Config) -> list[tuple[str, str, str]]:
+    rows = [(name, "deployment", f"{each.provider}: {each.model}") for name, each in config.deployments.items()]
+    rows += [(name, "adapter", each.deployment) for name, each in config.adapters.items()]
+    for name, routing in config.routings.items():
+        targets = ", ".join(target.use for target in routing.targets)
+        rows.append((name, "routing", f"{routing.strategy}: {', '.join((targets, *routing.fallback))}"))
+    return rows
