@@ -180,7 +180,7 @@ def _generation(**wanted: Any) -> dict[str, Any]:
 
 
 REFUSALS: list[tuple[dict[str, Any], str]] = [
-    ({"model": "x"}, 'Unknown name "model"'),
+    ({"max_tokens": 1}, 'Unknown name "maxTokens"'),
     (_generation(max_tokens=1), "Unknown name \"maxTokens\" at 'generation_config'"),
     (_generation(stopSequences=list("abcdef")), "stop_sequences"),
     (_generation(presencePenalty=1), "Penalty"),
@@ -213,14 +213,6 @@ def test_a_wrong_body_is_refused(run: Run, change: dict[str, Any], said: str) ->
     error = json.loads(text)["error"]
     assert (status, error["status"]) == (400, "INVALID_ARGUMENT")
     assert said in error["message"]
-
-
-def test_old_models_know_no_call_ids(run: Run) -> None:
-    call: Any = {"role": "model", "parts": [{"functionCall": {"id": "a", "name": "weather", "args": {}}}]}
-    answer: Any = {"role": "user", "parts": [{"functionResponse": {"id": "a", "name": "weather", "response": {}}}]}
-    status, _, text = run(posted({"contents": [*HELLO, call, answer], "tools": TOOLS}, model=OLD))
-    assert status == 400
-    assert 'Unknown name "id"' in json.loads(text)["error"]["message"]
 
 
 def test_a_forced_function_is_called(run: Run) -> None:
