@@ -61,6 +61,8 @@ class _Turns:
         if turns and turns[-1]["role"] == "assistant":
             _strip_end(turns)
         for turn in turns:
+            # Messages that were merged may have brought thoughts behind text.
+            turn["content"].sort(key=lambda block: block["type"] not in THOUGHTS)
             if not turn["content"]:
                 turn["content"] = [{"type": "text", "text": _EMPTY[turn["role"]]}]
         if not turns or turns[0]["role"] != "user":

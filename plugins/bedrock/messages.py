@@ -49,7 +49,7 @@ class Conversation:
     def _add(self, message: Json) -> None:
         role = message.get("role")
         if role == "assistant":
-            self._turn("assistant")["content"] += self._assistant(message)
+            self._assistant(message)
         elif role == "tool":
             self._result(message)
         elif role == "user":
@@ -74,16 +74,18 @@ class Conversation:
             return
         self._turn("user")["content"] += map(_marked, self._blocks.content(message))
 
-    def _assistant(self, message: Json) -> list[Json]:
+    def _assistant(self, message: Json) -> None:
         calls = message.get("tool_calls") or ()
-        carried = next((call["carried"] for call in calls if "carried" in call), None)
-        signed = self._abilities.get("signatures")
-        thinking = reasoning_blocks(message, carried) if signed else []
-        refusal = message.get("refusal")
+        content = self._turn("assistant")["content"]
+        if self._abilities.get("signatures"):
+            carried = next((call["carried"] for call in calls if "carried" in call), None)
+            place = next((n for n, block in enumerate(content) if "reasoningContent" not in block), len(content))
+            content[place:place] = reasoning_blocks(message, carried)
         texts = self._blocks.content(message)
+        refusal = message.get("refusal")
         if isinstance(refusal, str) and refusal.strip() and not texts:
             texts = [{"text": refusal}]
-        return [*thinking, *texts, *map(self._call, calls)]
+        content += [*texts, *map(self._call, calls)]
 
     def _call(self, call: Json) -> Json:
         name, tool, arguments = read_call(call)

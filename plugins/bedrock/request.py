@@ -75,7 +75,7 @@ def _body(chat: ChatRequest, target: Target) -> tuple[Json, Applied]:
     extra = given.get(NATIVE)
     if extra is not None and not isinstance(extra, dict):
         raise InvalidRequest(f"'{NATIVE}' must be an object of Converse fields.", param=NATIVE)
-    request = modern({name: value for name, value in given.items() if value is not None and name != NATIVE})
+    request = modern(_checked({name: value for name, value in given.items() if value is not None and name != NATIVE}))
     applied = apply(table(target), request, target)
     for name in ("functions", "function_call"):
         if given.get(name) is not None and name not in request:
@@ -98,6 +98,16 @@ def _body(chat: ChatRequest, target: Target) -> tuple[Json, Applied]:
         body["messages"][-1]["content"].append(cache_point(control, target.abilities))
     limit_cache_points(cache_places(body))
     return merged(body, extra or {}), applied
+
+
+def _checked(request: Json) -> Json:
+    """The same request; raises InvalidRequest where a list or an object is something else."""
+    for name, members in (("messages", request.get("messages") or []), ("tools", request.get("tools") or [])):
+        if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
+            raise InvalidRequest(f"'{name}' must be a list of objects.", param=name)
+    if not all(isinstance(message.get("tool_calls") or [], list) for message in request.get("messages") or ()):
+        raise InvalidRequest("'tool_calls' must be a list.", param="messages")
+    return request
 
 
 def _filled(values: Json) -> Json:
@@ -151,7 +161,8 @@ def _tokens(request: Json, target: Target, applied: Applied) -> None:
         return
     if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
         raise InvalidRequest(f"'{name}' must be a positive integer.", param=name)
-    most = min(max(wanted, abilities.get("min_tokens") or 1), abilities.get("max_output") or wanted)
+    most = max(wanted, abilities.get("min_tokens") or 1)
+    most = min(most, abilities.get("max_output") or most)
     if most != wanted:
         applied.translate(name)
     applied.put("inferenceConfig.maxTokens", most)

@@ -95,9 +95,9 @@ def _level_for(tokens: int) -> str:
 
 
 def _budget(wish: Wish, abilities: Mapping[str, Any]) -> int:
-    off, most = int(abilities.get("off") or 0), int(abilities.get("most") or 24576)
+    least, most = int(abilities.get("least") or 0), int(abilities.get("most") or 24576)
     if wish.tokens is not None:
-        return -1 if wish.tokens < 0 else min(max(wish.tokens, off), most)
+        return -1 if wish.tokens < 0 else min(max(wish.tokens, least), most)
     if wish.effort == "none":
-        return off
+        return least
     return int(abilities.get("minimal") or 512) if wish.effort == "minimal" else _BUDGETS[wish.effort]
