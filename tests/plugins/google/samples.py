@@ -8,8 +8,10 @@ from typing import Any
 
 import orjson
 import yaml
+from google.genai import types
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
+from pydantic import TypeAdapter
 
 from gateway.abilities import abilities
 from gateway.contract import Stamp, Target
@@ -77,3 +79,22 @@ def accumulated(chunks: list[dict[str, Any]]) -> dict[str, Any]:
         state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
     found: dict[str, Any] = state.current_completion_snapshot.model_dump(exclude_unset=True)
     return found
+
+
+PARTS: dict[str, Any] = {
+    "systemInstruction": types.Content,
+    "contents": list[types.Content],
+    "tools": list[types.Tool],
+    "toolConfig": types.ToolConfig,
+    "safetySettings": list[types.SafetySetting],
+    "generationConfig": types.GenerationConfig,
+    "cachedContent": str,
+    "serviceTier": types.ServiceTier,
+    "labels": dict[str, str],
+}
+
+
+def accept(body: dict[str, Any]) -> None:
+    """Let Google's own types read a request; they forbid what they do not know."""
+    for name, value in body.items():
+        TypeAdapter(PARTS[name]).validate_python(value)

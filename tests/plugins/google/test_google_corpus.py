@@ -1,4 +1,4 @@
-"""Every recorded answer of Gemini, whole and streamed, cut anywhere, against OpenAI's schema and OpenAI's own client."""
+"""Every recorded answer of Gemini, whole and streamed, cut anywhere, against OpenAI's schema and own client."""
 
 from __future__ import annotations
 

@@ -16,6 +16,8 @@ DIFFERENT: dict[str, str] = {
     "mirascope-resume_with_override_thinking_and_tools-2": "turns",
     "mirascope-resume_with_override_thinking_and_tools-4": "turns",
     "mirascope-validation_retry-2": "turns",
+    "pydantic-tool-choice-tools_plus_output-1": "allowed",
+    "pydantic-tool-choice-tools_plus_output-2": "allowed",
     "reqllm-tool_round_trip_1": "mode",
     "reqllm-tool_round_trip_2": "turns",
 }
