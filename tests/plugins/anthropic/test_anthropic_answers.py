@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -93,9 +94,10 @@ def test_a_recorded_stream_is_accepted_by_the_official_accumulator(case):
     finishes = [c for chunk in chunks for c in chunk["choices"] if c["finish_reason"]]
     assert [choice["delta"] for choice in finishes] == [{}]
     assert chunks[-1]["choices"] == []
-    found = accumulated(chunks)
-    native = whole(data)
-    assert plain(found) == plain(answer(native))
+    if "incomplete-partial-json" in case["id"]:  # max_tokens cut its arguments short: there is no whole form
+        assert finishes[0]["finish_reason"] == "length"
+    else:
+        assert plain(accumulated(chunks)) == plain(answer(whole(data)))
 
 
 @pytest.mark.parametrize("case", corpus.cases("anthropic", kind="stream"))
@@ -107,7 +109,7 @@ def test_a_recorded_stream_is_the_same_however_it_is_cut_peer_bug_36(case):
     for cut in cuts:
         assert decoded([data[:cut], data[cut:]]) == once
     places = [0, *sorted(dice.sample(range(1, len(data)), min(200, len(data) - 1))), len(data)]
-    assert decoded([data[a:b] for a, b in zip(places, places[1:], strict=False)]) == once
+    assert decoded([data[a:b] for a, b in itertools.pairwise(places)]) == once
 
 
 @pytest.mark.parametrize("case", corpus.cases("anthropic", kind="stream"))
@@ -151,33 +153,31 @@ def whole(data: bytes) -> dict[str, Any]:
     """The message that a stream amounts to, put together independently of the decoder."""
     found: dict[str, Any] = {}
     inputs: dict[int, str] = {}
-    for line in data.decode().splitlines():
-        if not line.startswith("data:"):
-            continue
-        event = json.loads(line[5:])
+    for event in (json.loads(line[5:]) for line in data.decode().splitlines() if line.startswith("data:")):
         kind = event["type"]
         if kind == "message_start":
             found = event["message"]
         elif kind == "content_block_start":
             found["content"].append({**event["content_block"]})
         elif kind == "content_block_delta":
-            block, delta = found["content"][event["index"]], event["delta"]
-            for name in ("text", "thinking", "signature"):
-                if name in delta:
-                    block[name] = (block.get(name) or "") + delta[name]
-            if "citation" in delta:
-                block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
-            if "partial_json" in delta:
-                inputs[event["index"]] = inputs.get(event["index"], "") + delta["partial_json"]
+            delta = event["delta"]
+            inputs[event["index"]] = inputs.get(event["index"], "") + delta.get("partial_json", "")
+            extend(found["content"][event["index"]], delta)
         elif kind == "message_delta":
             found |= event["delta"]
             found["usage"] = found["usage"] | {k: v for k, v in event["usage"].items() if v is not None}
     for index, text in inputs.items():
-        try:
-            found["content"][index]["input"] = json.loads(text) if text else {}
-        except json.JSONDecodeError:
-            pytest.skip("recorded with an input that max_tokens cut short")
+        if text:
+            found["content"][index]["input"] = json.loads(text)
     return found
+
+
+def extend(block: dict[str, Any], delta: dict[str, Any]) -> None:
+    for name in ("text", "thinking", "signature"):
+        if name in delta:
+            block[name] = (block.get(name) or "") + delta[name]
+    if "citation" in delta:
+        block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
 
 
 # Goldens
@@ -233,7 +233,7 @@ def test_a_stream_adds_up_to_the_whole_answer(native):
 @given(st.text(max_size=40), st.dictionaries(st.text(max_size=5), st.text(max_size=20), max_size=3), st.integers(1, 9))
 @settings(max_examples=60, deadline=None)
 def test_arguments_arrive_exactly_wherever_they_are_split_peer_bug_3(text, arguments, piece):
-    native = message({"type": "text", "text": text}, use("toolu_1", "f", **{"k": arguments}), stop="tool_use")
+    native = message({"type": "text", "text": text}, use("toolu_1", "f", k=arguments), stop="tool_use")
     found = plain(accumulated(decoded([streamed(native, piece)], tools=TOOLS)))
     assert found["calls"][0]["function"]["arguments"] == {"k": arguments}
     assert found["content"] == text
@@ -519,7 +519,8 @@ def test_names_go_back_to_what_the_client_called_them_peer_bug_19():
 
 
 def test_an_input_limit_error_is_a_context_error():
-    body = b'{"type":"error","error":{"type":"invalid_request_error","message":"input length and `max_tokens` exceed context limit: 1 + 2 > 2"},"request_id":"req_1"}'
+    words = "input length and `max_tokens` exceed context limit: 1 + 2 > 2"
+    body = json.dumps({"type": "error", "error": {"message": words}, "request_id": "req_1"}).encode()
     error = PROVIDER.read_error(400, {}, body)
     assert error.code == "context_length_exceeded"
     assert error.details["request_id"] == "req_1"
