@@ -42,7 +42,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Upstream
     fields = _fields(body)
     lower = {name.lower(): value for name, value in headers.items()}
     kind = _kind(lower.get("x-amzn-errortype") or str(fields.get("__type") or ""))
-    message = str(fields.get("message") or fields.get("Message") or ("" if fields else plain_text(body)))
+    message = str(fields.get("message") or fields.get("Message") or "")
     return _error(status, kind, message, lower)
 
 
@@ -85,7 +85,7 @@ def _fields(body: bytes) -> Json:
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return {}
+        return {"message": plain_text(body)}
     if isinstance(fields, dict) and isinstance(inner := fields.get("error"), dict):
         return inner
     return fields if isinstance(fields, dict) else {}
