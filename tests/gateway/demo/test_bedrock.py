@@ -135,6 +135,30 @@ def test_stop_and_max_tokens_are_honoured(run: Run) -> None:
     assert converse(run, inferenceConfig={"maxTokens": 2})["stopReason"] == "max_tokens"
 
 
+def test_a_hidden_thought_goes_round(run: Run) -> None:
+    def work(sdk: Any) -> Any:
+        options = {
+            "modelId": "anthropic.claude-demo-redacted",
+            "toolConfig": TOOLS,
+            "additionalModelRequestFields": THINKING,
+        }
+        first = sdk.converse(messages=HELLO, **options)["output"]["message"]
+        assert "redactedContent" in first["content"][0]["reasoningContent"]
+        calls = [block["toolUse"]["toolUseId"] for block in first["content"] if "toolUse" in block]
+        results = [{"toolResult": {"toolUseId": call, "content": [{"text": "sun"}]}} for call in calls]
+        return sdk.converse(messages=[*HELLO, first, {"role": "user", "content": results}], **options)
+
+    assert against(run, work)["stopReason"] == "end_turn"
+    events = streamed(run, modelId="anthropic.claude-demo-redacted", additionalModelRequestFields=THINKING)
+    assert "redactedContent" in events[1]["contentBlockDelta"]["delta"]["reasoningContent"]
+
+
+def test_a_named_tool_is_called_alone(run: Run) -> None:
+    answer = converse(run, toolConfig={**TOOLS, "toolChoice": {"tool": {"name": "now"}}})
+    names = [block["toolUse"]["name"] for block in answer["output"]["message"]["content"] if "toolUse" in block]
+    assert names == ["now"]
+
+
 REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "start with a user message"),
     ({"messages": [{"role": "assistant", "content": [{"text": "x"}]}]}, "start with a user message"),

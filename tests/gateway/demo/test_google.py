@@ -244,6 +244,22 @@ def test_an_error_in_the_stream_is_googles_own(run: Run) -> None:
         run(main())
 
 
+def test_logprobs_come_when_asked_for(run: Run) -> None:
+    _, _, text = run(posted({"contents": HELLO, **_generation(responseLogprobs=True, logprobs=2)}))
+    candidate = json.loads(text)["candidates"][0]
+    result = candidate["logprobsResult"]
+    said = "".join(each["token"] for each in result["chosenCandidates"])
+    assert said == candidate["content"]["parts"][0]["text"]
+    assert len(result["topCandidates"][0]["candidates"]) == 2
+
+
+def test_a_limit_may_leave_no_content_at_all(run: Run) -> None:
+    thinking = {"includeThoughts": False}
+    body = {"contents": HELLO, **_generation(maxOutputTokens=1, stopSequences=["You"], thinkingConfig=thinking)}
+    candidate = json.loads(run(posted(body))[2])["candidates"][0]
+    assert "parts" not in candidate["content"]
+
+
 def test_a_filtered_answer_says_safety(run: Run) -> None:
     _, _, text = run(posted({"contents": HELLO}, model="gemini-demo-filtered"))
     assert json.loads(text)["candidates"][0]["finishReason"] == "SAFETY"

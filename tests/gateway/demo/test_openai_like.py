@@ -187,6 +187,49 @@ def test_logprobs_come_when_asked_for(run: Run) -> None:
     assert len(choice.logprobs.content[0].top_logprobs) == 2
 
 
+def test_together_writes_logprobs_its_own_way(run: Run) -> None:
+    async def main() -> tuple[int, Any, str]:
+        async with demo() as upstream:
+            return await raw(upstream, "together", {"model": "m", "messages": HELLO, "logprobs": 1})
+
+    choice = json.loads(run(main())[2])["choices"][0]
+    assert "".join(choice["logprobs"]["tokens"]) == choice["message"]["content"]
+    assert all(each["choices"][0]["logprobs"] == -0.1 for each in run(streamed("together", logprobs=1))[:-1])
+
+
+def test_reasoning_text_comes_where_the_provider_shows_it(run: Run) -> None:
+    async def main() -> list[bool]:
+        async with demo() as upstream:
+            seen = []
+            for provider, key in (
+                ("openai", "reasoning_content"),
+                ("xai", "reasoning_content"),
+                ("together", "reasoning"),
+            ):
+                body = {"model": "m", "messages": HELLO, "reasoning_effort": "low"}
+                message = json.loads((await raw(upstream, provider, body))[2])["choices"][0]["message"]
+                seen.append(key in message)
+            return seen
+
+    assert run(main()) == [False, True, True]
+
+
+def test_allowed_tools_and_json_objects_are_understood(run: Run) -> None:
+    choice: Any = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}
+
+    async def main() -> tuple[Any, Any]:
+        async with demo() as upstream, client(upstream) as sdk:
+            called = await sdk.chat.completions.create(model="m", messages=HELLO, tools=TOOLS, tool_choice=choice)
+            written = await sdk.chat.completions.create(
+                model="m", messages=HELLO, response_format={"type": "json_object"}
+            )
+            return called, written
+
+    called, written = run(main())
+    assert called.choices[0].finish_reason == "tool_calls"
+    assert json.loads(written.choices[0].message.content) == {"answer": "Hello there"}
+
+
 def test_usage_comes_only_when_asked_for(run: Run) -> None:
     without, asked = run(streamed("openai")), run(streamed("openai", stream_options={"include_usage": True}))
     assert not any("usage" in each for each in without)
