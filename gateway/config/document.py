@@ -123,6 +123,8 @@ class _Open:
     """A list or map that is not complete; `key` is the name whose value comes next."""
 
     node: Node
+    items: list[Node] | None
+    entries: dict[str, Node]
     key: str | None = None
     repeated: bool = False
 
@@ -171,20 +173,22 @@ class _Builder:
             return
         if len(self._open) >= MAX_DEPTH:
             raise Malformed(mark, f"nested deeper than {MAX_DEPTH} levels")
-        self._open.append(_Open(Node(mark, [] if isinstance(event, yaml.SequenceStartEvent) else {})))
+        items: list[Node] | None = [] if isinstance(event, yaml.SequenceStartEvent) else None
+        entries: dict[str, Node] = {}
+        self._open.append(_Open(Node(mark, entries if items is None else items), items, entries))
 
     def _add(self, node: Node, unquoted: bool) -> None:
         if not self._open:
             self._root = node
             return
         parent = self._open[-1]
-        if isinstance(parent.node.value, list):
-            parent.node.value.append(node)
+        if parent.items is not None:
+            parent.items.append(node)
         elif parent.key is None:
             self._name(parent, node, unquoted)
-        elif isinstance(parent.node.value, dict):
+        else:
             if not parent.repeated:
-                parent.node.value[parent.key] = node
+                parent.entries[parent.key] = node
             parent.key = None
 
     def _name(self, parent: _Open, node: Node, unquoted: bool) -> None:

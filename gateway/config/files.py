@@ -82,15 +82,14 @@ class Sources:
 
     def _merge(self, into: Node, more: Node, where: str, depth: int) -> None:
         """Add the entries of one map to another: sections meet, what stands in them must not."""
-        if not isinstance(into.value, dict):
-            return
+        entries = into.value if isinstance(into.value, dict) else {}
         for name, node in more.items():
             place = f"{where}.{name}" if where else name
-            mark, known = more.mark_of(name), into.value.get(name)
+            mark, known = more.mark_of(name), entries.get(name)
             if depth == 0 and name == "include":
                 self._found.error(mark, place, "only the main file includes others")
             elif known is None:
-                into.value[name], into.names[name] = node, more.names[name]
+                entries[name], into.names[name] = node, more.names[name]
             elif depth == 0 and isinstance(known.value, dict) and isinstance(node.value, dict):
                 self._merge(known, node, place, 1)
             elif depth or name != "version" or known.value != node.value:

@@ -58,19 +58,18 @@ def load(
     else:
         sources.add_text(text.encode() if isinstance(text, str) else text, shown)
     sources.include(root)
-    config = _checked(sources, Resolver(environ, root), providers, found) if sources.tree else None
+    resolver = Resolver(environ, root)
+    config = _checked(sources.tree, resolver, providers, found, sources.readable_by_all) if sources.tree else None
     findings = found.listed(strict)
     bad = any(finding.level == "error" for finding in findings)
     return Loaded(None if bad else config, findings, sources.digest, sources.files)
 
 
-def _checked(sources: Sources, resolver: Resolver, providers: Mapping[str, Provider], found: Findings) -> Config:
-    tree = sources.tree or Node(Mark(""), {})
-    reader = Reader(found, resolver)
-    config = reader.read(kind_of(Config), tree, "", _bases(tree, resolver))
-    if config is INVALID:
-        return Config()
-    accounts = Accounts(tree, providers, found, sources.readable_by_all)
+def _checked(
+    tree: Node, resolver: Resolver, providers: Mapping[str, Provider], found: Findings, open_files: set[str]
+) -> Config:
+    config: Config = Reader(found, resolver).read(kind_of(Config), tree, "", _bases(tree, resolver))
+    accounts = Accounts(tree, providers, found, open_files)
     config = _settled(accounts.complete(config))
     Names(config, tree, found).check()
     check_supported(tree, found)

@@ -85,7 +85,7 @@ class _Writer:
     def _options(self, common: Schema) -> Schema:
         """What a provider entry may hold besides the common options: by its type, or anything."""
         secret: Schema = {
-            "additionalProperties": True,
+            "additionalProperties": _OPTION,
             "properties": common | dict.fromkeys(sorted(SECRET_OPTIONS), _SECRET),
         }
         if not self._providers:
@@ -149,6 +149,11 @@ def _reference(*left_out: Source) -> list[Schema]:
     ]
 
 
+# A provider's own option is anything; what looks like a reference must be one.
+_OPTION: Schema = {
+    "if": {"type": "object", "minProperties": 1, "maxProperties": 1, "propertyNames": {"enum": list(REFERENCES)}},
+    "then": {"anyOf": _reference()},
+}
 _SECRET: Schema = {"anyOf": [*_reference(), {"type": "string", "pattern": f"^{LITERAL}$"}]}
 
 

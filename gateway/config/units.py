@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from string import ascii_letters
 from typing import Any
 
 from gateway.config.types import Address, Budget
@@ -14,7 +15,6 @@ from gateway.config.types import Address, Budget
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _COUNTS = {"": 1, "k": 1_000, "M": 1_000_000}
-_SPLIT = re.compile(r"([0-9.]+)(\D*)")
 
 # No figure is longer than nine digits, so that none overflows anything.
 _DURATION = r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,3})?(ms|s|m|h|d)"
@@ -52,10 +52,8 @@ class Unit:
 
 
 def _scaled(text: str, factors: Mapping[str, float]) -> float:
-    found = _SPLIT.fullmatch(text)
-    if found is None:
-        raise ValueError
-    return float(found[1]) * factors[found[2]]
+    number = text.rstrip(ascii_letters)
+    return float(number) * factors[text[len(number) :]]
 
 
 def _duration(text: str) -> float:

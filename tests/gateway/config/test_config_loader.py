@@ -118,6 +118,7 @@ def test_the_defaults_are_those_of_the_types() -> None:
         ('keys: {k: {hash: "%s", models: [nope]}}',
          "5:102: error: keys.k.models[0]: allows a model that nobody defines: 'nope'"),
         ("state: {store: redis}", "5:8: error: state.url: is missing: store: redis needs it"),
+        ("include: [7]", "5:11: error: include[0]: expected text (quote it: \"7\"), not 7"),
         ("include: conf.d", "5:10: error: include: expected a list, not 'conf.d'"),
         ("telemetry: {access_log: {format: xml}}",
          "5:34: error: telemetry.access_log.format: expected json or text, not 'xml'"),
@@ -231,12 +232,13 @@ def test_includes_add_names_and_options(tmp_path: Path) -> None:
     (tmp_path / "g.yaml").write_text(BASE + "include: [conf.d/*.yaml]\nserver: {drain: 1s}\n")
     (conf / "b.yaml").write_text("deployments:\n  b: {provider: openai, model: b}\nserver: {keepalive: 9s}\n")
     (conf / "a.yaml").write_text("version: 1\nroutings:\n  r: {targets: [b, gpt]}\n")
+    (conf / "c.yaml").write_text("version: 1\n")
     (conf / "other.txt").write_text("][")
     result = loaded_file(tmp_path / "g.yaml")
     assert result.config, result.findings
     assert set(result.config.deployments) == {"gpt", "b"}
     assert (result.config.server.drain, result.config.server.keepalive) == (1.0, 9.0)
-    assert result.files == [tmp_path / "g.yaml", conf, conf / "a.yaml", conf / "b.yaml"]
+    assert result.files == [tmp_path / "g.yaml", conf, conf / "a.yaml", conf / "b.yaml", conf / "c.yaml"]
 
 
 def test_includes_refuse_what_is_defined_twice(tmp_path: Path) -> None:
@@ -260,6 +262,10 @@ def test_a_section_that_is_no_map_cannot_meet_another(tmp_path: Path) -> None:
     (tmp_path / "more.yaml").write_text("deployments: [x]\nversion: 1\nretry: {}\n")
     (finding,) = loaded_file(tmp_path / "g.yaml").findings
     assert "error: deployments: written twice" in str(finding)
+
+
+def test_a_log_file_in_a_directory_that_is_there_is_fine(tmp_path: Path) -> None:
+    assert messages(BASE + f"telemetry: {{access_log: {{to: {tmp_path}/x.log}}}}\n") == []
 
 
 def test_an_enormous_file_is_refused(tmp_path: Path) -> None:
