@@ -198,7 +198,8 @@ MODEL_NAMES = {
 def test_a_value_that_would_move_the_host_is_refused(number: int, shared: Path) -> None:
     cases = yaml.safe_load((shared / "faults" / "model_names.yaml").read_text())["cases"]
     (case,) = (each for each in cases if each["id"] == f"MN-{number:03}")
-    result = loaded(MODEL_NAMES[case["place"]].format(value=f"'{case['value']}'"))
+    text = MODEL_NAMES[case["place"]].format(value=f"'{case['value']}'")
+    result = load("g.yaml", ENVIRON, Registry(), text=text)
     wanted = "error" if "config_error" in case["expect"] else "warning"
     assert wanted in {finding.level for finding in result.findings}
     assert (result.config is None) == (wanted == "error")
