@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,20 @@ ROOT = Path(__file__).resolve().parents[2]
 DECISIONS = {"forward", "rename", "convert", "emulate", "drop", "reject"}
 
 
-def rows_of(provider: Provider) -> list[dict[str, Any]]:
-    return yaml.safe_load((ROOT / provider.models).read_text())
+@cache
+def rows_of(resource: str) -> list[dict[str, Any]]:
+    return yaml.safe_load((ROOT / resource).read_text())
 
 
 def target(name: str, model: str = "m", **more: Any) -> Target:
     provider = PROVIDERS[name]
-    known = abilities(rows_of(provider), model)
+    known = abilities(rows_of(provider.models), model)
     base = provider.base_url.replace("{resource}", "acme")
     return Target(**{"provider": name, "model": model, "base_url": base, "family": model, "abilities": known, **more})
 
 
 def families(provider: Provider) -> list[str]:
-    patterns = [row["match"] for row in rows_of(provider)]
+    patterns = [row["match"] for row in rows_of(provider.models)]
     return [
         "unknown",
         *(

@@ -1,0 +1,464 @@
+"""What the OpenAI-like providers share: edits of a request, repairs of an answer, refusals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.contract import Target
+from gateway.envelope import open_envelope
+from gateway.errors import UnsupportedParameter
+from gateway.fields import drop
+from plugins.openai_errors import error_reader, read_refusal
+from plugins.openai_like import Rules, check, completions_url, edited, efforts, function_tools, sound_model
+from plugins.openai_mender import ChunkMender
+
+TARGET = Target(provider="p", model="m", base_url="http://h/v1")
+
+
+def chat(**fields: Any) -> Any:
+    return open_envelope(orjson.dumps({"model": "m", "messages": [], **fields}))
+
+
+def mender(**fields: Any) -> ChunkMender:
+    return ChunkMender(chat(**fields), TARGET)
+
+
+def chunk(*choices: Any, **more: Any) -> bytes:
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    return orjson.dumps(
+        {**head, "choices": [{"index": 0, "finish_reason": None, **choice} for choice in choices], **more}
+    )
+
+
+def through(opened: ChunkMender, *payloads: bytes) -> list[Any]:
+    kept = [new for payload in payloads if (new := opened.chunk(payload)) is not None]
+    return [orjson.loads(payload) for payload in kept + opened.finish()]
+
+
+def call(index: Any = 0, **more: Any) -> dict[str, Any]:
+    return {"delta": {"tool_calls": [{"index": index, **more}]}}
+
+
+def calls_of(chunks: list[Any]) -> list[dict[str, Any]]:
+    return [entry for one in chunks for choice in one["choices"] for entry in choice["delta"].get("tool_calls", ())]
+
+
+# Requests
+
+
+@pytest.mark.parametrize("base", ["http://h/prefix/v1", "http://h/prefix/v1/"])
+def test_the_path_goes_below_the_base_address_with_its_prefix(base: str) -> None:
+    assert completions_url(Target("p", "m", base)) == "http://h/prefix/v1/chat/completions"
+
+
+def test_usage_is_asked_for_beside_the_clients_own_stream_options() -> None:
+    sent = edited(
+        chat(stream=True, stream_options={"include_obfuscation": False}), TARGET, Rules.of({}), "u", ask_usage=True
+    )
+    assert orjson.loads(sent.body)["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+    assert (sent.dropped, sent.translated) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"stream": True, "stream_options": {"include_usage": True}},
+        {"stream": False},
+        {"stream": True, "stream_options": 7},
+    ],
+)
+def test_usage_is_not_asked_for_where_there_is_no_need(fields: dict[str, Any]) -> None:
+    request = chat(**fields)
+    assert edited(request, TARGET, Rules.of({}), "u", ask_usage=True).body == request.edited({})
+
+
+def test_usage_is_not_asked_for_where_the_attempt_must_do_without() -> None:
+    target = Target("p", "m", "b", without=frozenset(("stream_options",)))
+    assert b"include_usage" not in edited(chat(stream=True), target, Rules.of({}), "u", ask_usage=True).body
+
+
+def test_a_forwarding_table_hands_on_the_same_bytes() -> None:
+    request = chat(vendor=1)
+    assert edited(request, TARGET, Rules.of({}), "u", ask_usage=True).body is request.edited({})
+
+
+def test_an_unknown_name_can_have_a_row_of_its_own() -> None:
+    sent = edited(chat(vendor=1), TARGET, Rules.of({"vendor": drop()}), "u", ask_usage=False)
+    assert sent.dropped == ("vendor",)
+    assert b"vendor" not in sent.body
+
+
+@pytest.mark.parametrize(
+    ("known", "value", "sent"),
+    [
+        (["low", "medium", "high"], "max", "high"),
+        (["low", "medium", "high"], "minimal", "low"),
+        (["low", "medium", "high"], "none", "low"),
+        (["low", "high"], "medium", "low"),
+        (["none", "low"], "none", "none"),
+        (["low"], 512, 512),
+        (["low"], True, True),
+        (["low"], "extreme", "extreme"),
+    ],
+)
+def test_an_effort_that_does_not_exist_becomes_the_nearest_lower(known: list[str], value: Any, sent: Any) -> None:
+    row = efforts(known)
+    assert row.convert is not None
+    assert row.convert(value) == sent
+
+
+def test_a_tool_that_is_no_function_is_refused() -> None:
+    rules = Rules.of({}, {"tools": function_tools(strict=True)})
+    with pytest.raises(UnsupportedParameter) as refused:
+        edited(chat(tools=[{"type": "custom", "custom": {"name": "x"}}]), TARGET, rules, "u", ask_usage=False)
+    assert refused.value.param == "tools"
+
+
+def test_cache_marks_leave_tools_and_are_named() -> None:
+    rules = Rules.of({}, {"tools": function_tools(strict=True)})
+    tool = {"type": "function", "function": {"name": "f", "strict": True}, "cache_control": {"type": "ephemeral"}}
+    sent = edited(chat(tools=[tool]), TARGET, rules, "u", ask_usage=False)
+    assert orjson.loads(sent.body)["tools"] == [{"type": "function", "function": {"name": "f", "strict": True}}]
+    assert sent.dropped == ("cache_control",)
+
+
+@pytest.mark.parametrize("tools", [[7], {"a": 1}, [{"type": "function"}], []])
+def test_tools_of_an_odd_shape_are_the_providers_to_judge(tools: Any) -> None:
+    rules = Rules.of({}, {"tools": function_tools(strict=False)})
+    request = chat(tools=tools)
+    assert edited(request, TARGET, rules, "u", ask_usage=False).body == request.edited({})
+
+
+@pytest.mark.parametrize("model", ["a/../b", "..", "a/.", "m?x=1", "m\r\nX: 1", "", "m" * 201, "/m", "ｅvil"])
+def test_a_model_name_that_could_move_an_address_is_no_model_name(model: str) -> None:
+    assert not sound_model(model)
+
+
+@pytest.mark.parametrize(
+    "model", ["org/name-3.1", "accounts/a/models/m#accounts/a/deployments/d", "ft:gpt-4o:org::id", "a@b"]
+)
+def test_ordinary_model_names_are_sound(model: str) -> None:
+    assert sound_model(model)
+    assert check({}, model) == ()
+
+
+def test_a_bad_model_name_is_a_problem_of_the_configuration() -> None:
+    assert [problem.option for problem in check({}, "a/../b")] == ["model"]
+    assert check({}, "*") == ()
+
+
+# Answers
+
+
+def test_a_sound_chunk_stays_the_same_object() -> None:
+    opened = mender()
+    payloads = [
+        chunk({"delta": {"role": "assistant", "content": ""}}),
+        chunk({"delta": {"content": 'says "role" and "tool_calls"'}}),
+        chunk(call(id="a", type="function", function={"name": "f", "arguments": ""})),
+        chunk(call(function={"arguments": "{}"})),
+        chunk({"delta": {}, "finish_reason": "tool_calls"}),
+        orjson.dumps(
+            {**orjson.loads(chunk()), "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}
+        ),
+    ]
+    assert all(opened.chunk(payload) is payload for payload in payloads)
+    assert opened.finish() == []
+
+
+def test_the_role_is_told_once_per_choice() -> None:
+    chunks = through(mender(), *[chunk({"delta": {"role": "assistant", "content": text}}) for text in "ab"])
+    assert [one["choices"][0]["delta"] for one in chunks] == [{"role": "assistant", "content": "a"}, {"content": "b"}]
+
+
+def test_a_role_is_taken_out_of_several_choices_too() -> None:
+    said = [{"index": n, "delta": {"role": "assistant", "content": "x"}} for n in (0, 1)]
+    chunks = through(mender(n=2), chunk(*said), chunk(*said))
+    assert ["role" in choice["delta"] for one in chunks for choice in one["choices"]] == [True, True, False, False]
+
+
+def test_a_missing_role_is_supplied() -> None:
+    assert through(mender(), chunk({"delta": {"content": "a"}}))[0]["choices"][0]["delta"]["role"] == "assistant"
+
+
+def test_choices_begin_in_order() -> None:
+    chunks = through(
+        mender(n=2), chunk({"index": 1, "delta": {"content": "B"}}), chunk({"index": 0, "delta": {"content": "A"}})
+    )
+    assert [(choice["index"], choice["delta"]) for choice in chunks[0]["choices"]] == [
+        (0, {"role": "assistant", "content": ""}),
+        (1, {"role": "assistant", "content": "B"}),
+    ]
+    assert chunks[1]["choices"][0]["delta"] == {"content": "A"}
+
+
+@pytest.mark.parametrize(
+    ("native", "told"), [("eos", "stop"), ("tool_call", "tool_calls"), ("whatever", "stop"), (7, "stop")]
+)
+def test_an_unknown_finish_reason_becomes_a_known_one_and_stays_readable(native: Any, told: str) -> None:
+    choice = through(mender(), chunk({"delta": {"content": "a"}, "finish_reason": native}))[0]["choices"][0]
+    assert (choice["finish_reason"], choice["native_finish_reason"]) == (told, native)
+
+
+def test_a_choice_finishes_once() -> None:
+    ends = [chunk({"delta": {}, "finish_reason": reason, "seed": 1}) for reason in ("tool_calls", "tool_calls", "stop")]
+    reasons = [one["choices"][0]["finish_reason"] for one in through(mender(), *ends)]
+    assert reasons == ["tool_calls", None, None]
+
+
+def test_a_finish_repeated_without_anything_else_is_left_out() -> None:
+    ends = [chunk({"delta": {}, "finish_reason": "stop"})] * 2
+    assert len(through(mender(), *ends)) == 1
+
+
+@pytest.mark.parametrize("with_call", [True, False])
+def test_an_empty_finish_reason_is_settled_before_the_end(with_call: bool) -> None:
+    delta = (
+        call(id="a", type="function", function={"name": "f", "arguments": "{}"})["delta"]
+        if with_call
+        else {"content": "a"}
+    )
+    chunks = through(mender(), chunk({"delta": delta, "finish_reason": ""}))
+    assert chunks[0]["choices"][0]["finish_reason"] is None
+    assert chunks[1]["choices"][0]["finish_reason"] == ("tool_calls" if with_call else "stop")
+    assert (chunks[1]["id"], chunks[1]["object"]) == ("c1", "chat.completion.chunk")
+
+
+def test_an_empty_finish_reason_is_settled_before_usage() -> None:
+    usage = orjson.dumps({**orjson.loads(chunk()), "usage": {"prompt_tokens": 1}})
+    chunks = through(mender(), chunk({"delta": {"content": "a"}, "finish_reason": ""}), usage)
+    assert len(chunks) == 2
+    assert chunks[1]["choices"][0]["finish_reason"] == "stop"
+    assert chunks[1]["usage"] == {"prompt_tokens": 1}
+
+
+def test_a_stream_that_never_says_how_it_ended_gets_no_invented_end() -> None:
+    assert through(mender(), chunk({"delta": {"content": "a"}}))[0]["choices"][0]["finish_reason"] is None
+    assert len(through(mender(), chunk({"delta": {"content": "a"}}))) == 1
+
+
+def test_ids_and_names_of_calls_are_told_once() -> None:
+    whole = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "x"}}
+    assert calls_of(through(mender(), chunk(call(**whole)), chunk(call(**whole)))) == [
+        {"index": 0, **whole},
+        {"index": 0, "function": {"arguments": "x"}},
+    ]
+
+
+def test_an_id_that_comes_before_the_name_waits_for_it() -> None:
+    chunks = through(
+        mender(),
+        chunk(call(id="a", type="function", function={"arguments": "1"})),
+        chunk(call(id="a", function={"name": "f", "arguments": "2"})),
+        chunk(call(id="a", function={"arguments": "3"})),
+    )
+    assert calls_of(chunks) == [
+        {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": "12"}},
+        {"index": 0, "function": {"arguments": "3"}},
+    ]
+
+
+def test_a_call_whose_name_never_comes_is_told_at_the_finish() -> None:
+    chunks = through(
+        mender(), chunk(call(id="a", function={"arguments": "1"})), chunk({"delta": {}, "finish_reason": "tool_calls"})
+    )
+    assert [entry["function"]["arguments"] for entry in calls_of(chunks)] == ["1"]
+
+
+@pytest.mark.parametrize("indexes", [(-1, -1), (None, None), (0.0, 1.0), (3, 7), (0, 0), (True, False)])
+def test_calls_are_numbered_from_zero_without_gaps(indexes: tuple[Any, Any]) -> None:
+    payloads = [
+        chunk(call(index, id=f"call_{n}", type="function", function={"name": "f", "arguments": "{}"}))
+        for n, index in enumerate(indexes)
+    ]
+    found = calls_of(through(mender(), *payloads))
+    assert [(entry["index"], entry["id"]) for entry in found] == [(0, "call_0"), (1, "call_1")]
+    assert all(type(entry["index"]) is int for entry in found)
+
+
+def test_arguments_without_index_and_id_belong_to_the_latest_call() -> None:
+    payloads = [
+        chunk(call(None, id="a", function={"name": "f", "arguments": ""})),
+        chunk(call(None, function={"arguments": "{}"})),
+    ]
+    assert calls_of(through(mender(), *payloads))[1] == {"index": 0, "function": {"arguments": "{}"}}
+
+
+@pytest.mark.parametrize(("arguments", "told"), [({"a": 1}, '{"a":1}'), (None, ""), ("x", "x"), ([1], "[1]")])
+def test_arguments_are_a_string(arguments: Any, told: str) -> None:
+    payload = chunk(call(id="a", type="function", function={"name": "f", "arguments": arguments}))
+    assert calls_of(through(mender(), payload))[0]["function"]["arguments"] == told
+
+
+def test_a_call_without_id_gets_the_same_one_every_time() -> None:
+    ids = {calls_of(through(mender(), chunk(call(function={"name": "f", "arguments": ""}))))[0]["id"] for _ in range(2)}
+    assert len(ids) == 1
+    assert ids.pop().startswith("call_")
+
+
+def test_a_custom_tools_delta_is_left_alone() -> None:
+    assert calls_of(through(mender(), chunk(call(id="a", type="custom", custom={"name": "f"}))))[0]["custom"] == {
+        "name": "f"
+    }
+
+
+def test_null_tool_calls_go() -> None:
+    chunks = through(mender(), chunk({"delta": {"role": "assistant", "content": "a", "tool_calls": None}}))
+    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": "a"}
+
+
+def test_reasoning_is_told_under_the_name_that_clients_know() -> None:
+    chunks = through(
+        mender(),
+        chunk({"delta": {"reasoning": "hm"}}),
+        chunk({"delta": {"reasoning": "hm", "reasoning_content": "so"}}),
+        chunk({"delta": {"reasoning": None, "content": "a"}}),
+    )
+    deltas = [one["choices"][0]["delta"] for one in chunks]
+    assert [delta.get("reasoning_content") for delta in deltas] == ["hm", "so", None]
+    assert "reasoning" not in deltas[0]
+
+
+def test_a_number_as_logprobs_becomes_the_list_that_clients_know() -> None:
+    chunks = through(
+        mender(), chunk({"delta": {"content": "é"}, "logprobs": -0.5, "top_logprobs": {"é": -0.5, "e": -2}})
+    )
+    assert chunks[0]["choices"][0]["logprobs"]["content"] == [
+        {
+            "token": "é",
+            "logprob": -0.5,
+            "bytes": [195, 169],
+            "top_logprobs": [
+                {"token": "é", "logprob": -0.5, "bytes": [195, 169]},
+                {"token": "e", "logprob": -2.0, "bytes": [101]},
+            ],
+        }
+    ]
+
+
+def test_usage_beside_content_goes_to_a_last_chunk_if_the_client_asked() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    asked = {"stream": True, "stream_options": {"include_usage": True}}
+    end = chunk({"delta": {"content": "a"}, "finish_reason": "stop"}, usage=usage)
+    chunks = through(mender(**asked), end)
+    assert [(one["usage"], len(one["choices"])) for one in chunks] == [(None, 1), (usage, 0)]
+    assert [one["usage"] for one in through(mender(), end)] == [usage]
+
+
+def test_usage_that_comes_twice_is_told_once() -> None:
+    asked = {"stream": True, "stream_options": {"include_usage": True}}
+    last = orjson.dumps({**orjson.loads(chunk()), "usage": {"prompt_tokens": 9}})
+    chunks = through(mender(**asked), chunk({"delta": {"content": "a"}}, usage={"prompt_tokens": 1}), last)
+    assert [one.get("usage") for one in chunks] == [None, {"prompt_tokens": 9}]
+
+
+def test_a_chunk_that_says_nothing_of_the_stream_is_completed() -> None:
+    bare = orjson.dumps({"choices": [{"index": 0, "delta": {"content": "b"}}]})
+    chunks = through(mender(), chunk({"delta": {"content": "a"}}), bare)
+    assert {name: chunks[1][name] for name in ("id", "created", "model", "object")} == {
+        "id": "c1",
+        "created": 1,
+        "model": "m",
+        "object": "chat.completion.chunk",
+    }
+
+
+def whole(message: Any, **more: Any) -> bytes:
+    choice = {"index": 0, "message": message, "finish_reason": "stop", **more}
+    return orjson.dumps({"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]})
+
+
+def test_a_sound_answer_stays_the_same_object() -> None:
+    for message in ({"role": "assistant", "content": "a"}, {"role": "assistant", "content": None, "tool_calls": []}):
+        body = whole(message)
+        assert mender().body(body) is body
+
+
+def test_one_bad_finish_reason_among_several_is_found() -> None:
+    choices = [
+        {"index": n, "message": {"role": "assistant", "content": "a"}, "finish_reason": r}
+        for n, r in enumerate(("stop", "eos"))
+    ]
+    answer = orjson.loads(mender().body(orjson.dumps({"object": "chat.completion", "choices": choices})))
+    assert [choice["finish_reason"] for choice in answer["choices"]] == ["stop", "stop"]
+
+
+@pytest.mark.parametrize("reason", ["", None])
+def test_an_answer_with_calls_and_no_reason_ended_for_the_calls(reason: Any) -> None:
+    message = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": None}}]}
+    choice = orjson.loads(mender().body(whole(message, finish_reason=reason)))["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    made = choice["message"]["tool_calls"][0]
+    assert (made["type"], made["function"]) == ("function", {"name": "f", "arguments": "{}"})
+    assert made["id"].startswith("call_")
+
+
+def test_an_answer_without_a_message_gets_an_empty_one() -> None:
+    answer = orjson.dumps({"id": "x", "choices": [{"index": 0, "finish_reason": "content_filter"}]})
+    mended = orjson.loads(mender().body(answer))
+    assert mended["choices"][0]["message"] == {"role": "assistant", "content": None}
+    assert mended["object"] == "chat.completion"
+
+
+@pytest.mark.parametrize("tops", [{"Hi": -0.1}, [{"Hi": -0.1}]])
+def test_parallel_lists_of_logprobs_become_one_list(tops: Any) -> None:
+    body = whole(
+        {"role": "assistant", "content": "Hi"},
+        logprobs={"tokens": ["Hi"], "token_logprobs": [-0.1], "top_logprobs": tops},
+    )
+    content = orjson.loads(mender().body(body))["choices"][0]["logprobs"]["content"]
+    assert content[0]["logprob"] == -0.1
+    assert content[0]["top_logprobs"] == [{"token": "Hi", "logprob": -0.1, "bytes": [72, 105]}]
+
+
+def test_a_token_without_a_probability_has_openais_stand_in() -> None:
+    body = whole({"role": "assistant", "content": "Hi"}, logprobs={"tokens": ["H", "i"], "token_logprobs": [None]})
+    content = orjson.loads(mender().body(body))["choices"][0]["logprobs"]["content"]
+    assert [entry["logprob"] for entry in content] == [-9999.0, -9999.0]
+
+
+def test_an_answer_too_deep_to_write_again_passes_as_it_is() -> None:
+    body = (
+        b'{"choices":[{"index":0,"message":{"role":"assistant","x":'
+        + b"[" * 300
+        + b"]" * 300
+        + b'},"finish_reason":"eos"}]}'
+    )
+    assert mender().body(body) is body
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "code"),
+    [
+        (b'{"error":{"message":"m","type":"t","code":"c"}}', "m", "c"),
+        (b'{"code":"c","error":"text"}', "text", "c"),
+        (b'{"error":"short","message":"a longer text"}', "a longer text", None),
+        (b'{"detail":"text"}', "text", None),
+        (b'{"detail":[{"msg":"one"},{"msg":"two"}]}', "one; two", None),
+        (b'{"statusCode":401,"message":"denied"}', "denied", None),
+        (b'{"fault":{"faultstring":"text"}}', "text", None),
+        (b'{"object":"error","message":"m","code":400}', "m", 400),
+        (b'[{"error":{"message":"m"}}]', "m", None),
+        (b'"text"', "text", None),
+        (b"Failed to deserialize", "Failed to deserialize", None),
+        (b"<html>", "", None),
+        (b"[]", "", None),
+        (b'{"error":{}}', "", None),
+        (b"", "", None),
+    ],
+)
+def test_every_shape_of_a_refusal_is_read(body: bytes, message: str, code: Any) -> None:
+    said = read_refusal(body)
+    assert (said.message, said.code) == (message, code)
+
+
+def test_a_status_about_our_account_is_our_fault() -> None:
+    error = error_reader("p", account=frozenset((412,)))(412, {}, b'{"error":{"message":"suspended"}}')
+    assert (error.status, error.code) == (502, "upstream_auth_error")
