@@ -27,17 +27,26 @@ def url_of(target: Target, *, stream: bool) -> str:
 
 def _parent(target: Target) -> str:
     base = target.base_url.rstrip("/")
-    if "project" not in target.options:
-        return f"{base}/v1beta/{_collection(target.model)}"
+    vertex = "project" in target.options
+    place = _placed(target.model, vertex=vertex)
+    name = place.rpartition("/")[2]
+    if not _MODEL.fullmatch(name):
+        raise InvalidRequest("The model's name cannot stand in the provider's URL.", param="model")
+    if not vertex:
+        return f"{base}/v1beta/{place}"
     project = quote(str(target.options["project"]), safe=":")
     location = str(target.options.get("location") or "global")
     if base == BASE_URL:
         base = f"https://{_vertex_host(location)}"
-    place = f"{base}/v1/projects/{project}/locations/{quote(location, safe='')}"
-    if target.model.startswith("endpoints/"):
-        return f"{place}/endpoints/{_segment(target.model.removeprefix('endpoints/'))}"
-    name = target.model.removeprefix("publishers/google/").removeprefix("models/")
-    return f"{place}/publishers/google/models/{_segment(name)}"
+    return f"{base}/v1/projects/{project}/locations/{quote(location, safe='')}/{place}"
+
+
+def _placed(model: str, *, vertex: bool) -> str:
+    """Collection and name; a name that holds a slash of its own comes out with nothing behind the last one."""
+    own, usual = ("endpoints/", "publishers/google/models/") if vertex else ("tunedModels/", "models/")
+    prefix = own if model.startswith(own) else usual
+    name = model.removeprefix(prefix).removeprefix("models/")
+    return f"{prefix}{name}" if "/" not in name else ""
 
 
 def _vertex_host(location: str) -> str:
@@ -46,18 +55,6 @@ def _vertex_host(location: str) -> str:
     if location in _MULTI:
         return f"aiplatform.{location}.rep.googleapis.com"
     return f"{location}-aiplatform.googleapis.com"
-
-
-def _collection(model: str) -> str:
-    if model.startswith("tunedModels/"):
-        return f"tunedModels/{_segment(model.removeprefix('tunedModels/'))}"
-    return f"models/{_segment(model.removeprefix('models/'))}"
-
-
-def _segment(name: str) -> str:
-    if not _MODEL.fullmatch(name):
-        raise InvalidRequest("The model's name cannot stand in the provider's URL.", param="model")
-    return quote(name, safe="@")
 
 
 def check(options: Mapping[str, Any], model: str) -> Sequence[Problem]:
@@ -72,7 +69,7 @@ def check(options: Mapping[str, Any], model: str) -> Sequence[Problem]:
         problems.append(Problem("location", "needs a project: the Developer API has no locations"))
     if options.get("credentials") is not None and project is None:
         problems.append(Problem("credentials", "need a project: they are for Vertex AI"))
-    name = re.sub(r"^(?:publishers/google/)?(?:models/)?|^tunedModels/|^endpoints/", "", model, count=1)
+    name = _placed(model, vertex=project is not None).rpartition("/")[2]
     if model not in ("", "*") and not _MODEL.fullmatch(name):
         problems.append(Problem("model", "is not a name that can stand in a URL"))
     return problems

@@ -28,6 +28,9 @@ FINISH: Mapping[str, str] = {
 _NUMBERED: Mapping[int, str] = {1: "STOP", 2: "MAX_TOKENS", 3: "SAFETY", 4: "RECITATION", 5: "OTHER"}
 _FILTER_NUMBERS = range(6, 9)
 
+# What code that trusts the shape of an answer raises on another shape.
+MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError)
+
 _SERVICE_TIERS: Mapping[str, str] = {"standard": "default", "flex": "flex", "priority": "priority"}
 
 # The status that each of google.rpc's codes stands for; an error object may carry the name only.
@@ -142,9 +145,12 @@ def _characters(text: str, offsets: Iterable[int]) -> dict[int, int]:
     found: dict[int, int] = {}
     last = count = 0
     for offset in sorted(offsets):
-        count += len(data[last:offset].decode("utf-8", "ignore"))
+        end = min(max(offset, 0), len(data))
+        while end < len(data) and data[end] & 0xC0 == 0x80:
+            end += 1  # inside a character
+        count += len(data[last:end].decode())
         found[offset] = count
-        last = max(last, min(offset, len(data)))
+        last = end
     return found
 
 

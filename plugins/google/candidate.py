@@ -51,12 +51,14 @@ class Candidate:
         text = part.get("text")
         if text is None:
             return self._read_other(part)
-        if part.get("thought"):
-            return {"reasoning_content": text} if text else None
-        if "thoughtSignature" in part:
+        if "thoughtSignature" in part and not part.get("thought"):
             self.signature = part["thoughtSignature"]
+        if text.__class__ is not str:
+            raise TypeError("text is no text")
         if not text:
             return None
+        if part.get("thought"):
+            return {"reasoning_content": text}
         return self._said(text) if self.cites else {"content": text}
 
     def citations(self) -> list[Json]:

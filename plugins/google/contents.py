@@ -124,7 +124,7 @@ class _Writer:
                 parts.append(media_part(part, self._target))
             elif text:
                 parts.append({"text": text})
-        parts += (media_part(image, self._target) for image in message.get("images") or () if isinstance(image, dict))
+        parts += (media_part(image, self._target) for image in _images(message))
         texts = [place for place, part in enumerate(parts) if "text" in part]
         if texts and (signature := _signature(message)):
             parts[texts[-1]] = {**parts[texts[-1]], "thoughtSignature": signature}
@@ -157,6 +157,12 @@ class _Writer:
         self._said.add("user", parts + behind)
 
 
+def _images(message: Json) -> list[Json]:
+    """The images that an earlier answer of ours brought."""
+    images = message.get("images")
+    return [image for image in images if isinstance(image, dict)] if isinstance(images, list) else []
+
+
 def _texts(content: Any) -> list[Json]:
     texts = (part_text(part) for part in content_parts(content))
     return [{"text": text} for text in texts if text]
@@ -168,11 +174,10 @@ def _outcome(text: str, result: Json) -> Json:
         return {"error": text}
     if text.lstrip().startswith("{"):
         try:
-            found = orjson.loads(text)
+            found: Json = orjson.loads(text)
         except orjson.JSONDecodeError:
             return {"output": text}
-        if isinstance(found, dict):
-            return found
+        return found
     return {"output": text}
 
 

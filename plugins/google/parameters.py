@@ -44,7 +44,7 @@ def _seed(value: Any) -> int:
 
 
 def _service_tier(value: Any) -> str:
-    if value not in _TIERS:
+    if not isinstance(value, str) or value not in _TIERS:
         raise Unfit("names a tier that this provider has not")
     return _TIERS[value]
 

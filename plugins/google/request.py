@@ -26,6 +26,9 @@ _CONFIG = "generationConfig."
 def build_request(chat: ChatRequest, target: Target) -> UpstreamRequest:
     """The request for Gemini. Raises InvalidRequest for what cannot be sent, UnsupportedParameter by policy."""
     asked = chat.parsed()
+    for name in ("tools", "functions"):
+        if not isinstance(asked.get(name) or [], list):
+            raise InvalidRequest(f"'{name}' must be a list.", param=name)
     request = modern(asked)
     applied = apply(table(target), asked, target)
     names = names_in(request)
@@ -94,7 +97,8 @@ def _put_format(request: Json, target: Target, applied: Applied) -> None:
     applied.translate(name)
     applied.put(f"{_CONFIG}responseMimeType", "application/json")
     if kind == "json_schema":
-        schema = (wanted.get("json_schema") or {}).get("schema")
+        described = wanted.get("json_schema")
+        schema = described.get("schema") if isinstance(described, dict) else None
         if not isinstance(schema, dict):
             raise InvalidRequest("'response_format.json_schema.schema' must be an object.", param=name)
         if target.abilities.get("schemas") == "openapi":
@@ -133,7 +137,7 @@ def _put_speech(request: Json, target: Target, applied: Applied) -> None:
     if not target.abilities.get("speech"):
         raise UnsupportedParameter("modalities", "may not hold audio: this model does not speak")
     audio = request.get("audio") or {}
-    if audio.get("format") not in (None, "pcm16"):
+    if not isinstance(audio, dict) or audio.get("format") not in (None, "pcm16"):
         raise UnsupportedParameter("audio", "must have the format pcm16: Gemini speaks no other")
     # Models that speak do nothing else; OpenAI's own ask for text and audio together.
     applied.put(f"{_CONFIG}responseModalities", ["AUDIO"])

@@ -12,7 +12,15 @@ from gateway.contract import ChatRequest, Stamp, Target
 from gateway.errors import BadUpstreamResponse
 from gateway.hub import COMPLETION, Json
 from gateway.usage import write_usage
-from plugins.google.answer import finish_reason, logprobs, native_finish, read_error, read_usage, service_tier
+from plugins.google.answer import (
+    MISSHAPEN,
+    finish_reason,
+    logprobs,
+    native_finish,
+    read_error,
+    read_usage,
+    service_tier,
+)
 from plugins.google.candidate import Candidate
 from plugins.google.names import carries, cites, names_of
 
@@ -20,13 +28,20 @@ from plugins.google.names import carries, cites, names_of
 def read_response(body: bytes, chat: ChatRequest, target: Target, stamp: Stamp) -> Json:
     """The chat completion that an answer makes; raises UpstreamError for an error inside a 200."""
     answer = _loaded(body)
+    try:
+        return _completion(answer, chat, target, stamp)
+    except MISSHAPEN as error:
+        raise BadUpstreamResponse("The provider answered with JSON that is no GenerateContent answer.") from error
+
+
+def _completion(answer: Json, chat: ChatRequest, target: Target, stamp: Stamp) -> Json:
     names = names_of(chat)
     citing = cites(chat.parsed())
 
     def opened(index: int) -> Candidate:
         return Candidate(index, stamp, names, carries=carries(target), cites=citing)
 
-    choices = [_choice(found, opened(_index(found))) for found in _candidates(answer)]
+    choices = [_choice(found, opened(_index(found))) for found in answer.get("candidates") or ()]
     metadata = answer.get("usageMetadata") or {}
     completion: Json = {
         "id": f"chatcmpl-{answer.get('responseId') or stamp.id}",
@@ -55,20 +70,13 @@ def _loaded(body: bytes) -> Json:
     return answer
 
 
-def _candidates(answer: Json) -> list[Json]:
-    found = answer.get("candidates") or []
-    if not isinstance(found, list) or not all(isinstance(candidate, dict) for candidate in found):
-        raise BadUpstreamResponse("The provider answered with candidates that are none.")
-    return found
-
-
 def _index(found: Mapping[str, Any]) -> int:
     index = found.get("index")
     return index if isinstance(index, int) else 0
 
 
 def _choice(found: Json, candidate: Candidate) -> Json:
-    deltas = [delta for part in parts_of(found) if (delta := candidate.read(part))]
+    deltas = [delta for part in _parts(found) if (delta := candidate.read(part))]
     candidate.grounding = found.get("groundingMetadata")
     native = native_finish(found.get("finishReason"))
     choice: Json = {
@@ -85,15 +93,9 @@ def _choice(found: Json, candidate: Candidate) -> Json:
     return choice
 
 
-def parts_of(found: Mapping[str, Any]) -> list[Json]:
+def _parts(found: Mapping[str, Any]) -> list[Json]:
     """The parts of a candidate; none where its content is missing (blocked, or all tokens went into thinking)."""
-    content = found.get("content")
-    parts = content.get("parts") if isinstance(content, dict) else None
-    if parts is None:
-        return []
-    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise BadUpstreamResponse("The provider answered with content that has no readable parts.")
-    return parts
+    return (found.get("content") or {}).get("parts") or []
 
 
 def _message(deltas: list[Json], candidate: Candidate) -> Json:

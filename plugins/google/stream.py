@@ -11,12 +11,21 @@ from gateway.contract import ChatRequest, Stamp, Target
 from gateway.errors import BadUpstreamResponse, Truncated, UpstreamError
 from gateway.hub import CHUNK, Json
 from gateway.usage import write_usage
-from plugins.google.answer import finish_reason, logprobs, native_finish, read_error, read_usage, service_tier
+from plugins.google.answer import (
+    MISSHAPEN,
+    finish_reason,
+    logprobs,
+    native_finish,
+    read_error,
+    read_usage,
+    service_tier,
+)
 from plugins.google.candidate import Candidate
 from plugins.google.framing import Framing
 from plugins.google.names import carries, cites, names_of
 
 MAX_CANDIDATES = 128
+_NO_ANSWER = "The provider sent an event that is no GenerateContent answer."
 
 
 class Stream:
@@ -59,9 +68,9 @@ class Stream:
             self.failure = BadUpstreamResponse("The provider sent an event that is not JSON.")
         except BadUpstreamResponse as error:
             self.failure = error
-        except (AttributeError, KeyError, TypeError):
+        except MISSHAPEN:
             # Shapes are not checked one by one: this runs per chunk.
-            self.failure = BadUpstreamResponse("The provider sent an event that is no GenerateContent answer.")
+            self.failure = BadUpstreamResponse(_NO_ANSWER)
         return chunks
 
     def finish(self) -> list[Json]:
@@ -73,8 +82,12 @@ class Stream:
             return chunks
         if not self._candidates or not self._framing.closed or any(not one.finish for one in self._candidates):
             raise Truncated("The provider's stream ended before it was complete.")
-        for candidate in self._candidates:
-            chunks += self._closing(candidate)
+        try:
+            for candidate in self._candidates:
+                chunks += self._closing(candidate)
+        except MISSHAPEN:
+            self.failure = BadUpstreamResponse(_NO_ANSWER)
+            return chunks
         if usage := read_usage(self._usage):
             tier = service_tier(self._usage)
             last: Json = {"choices": [], "usage": write_usage(usage)}
@@ -92,8 +105,8 @@ class Stream:
             raise Truncated("The provider's stream ended in the middle of an event.") from error
         except BadUpstreamResponse as error:
             self.failure = error
-        except (AttributeError, KeyError, TypeError):
-            self.failure = BadUpstreamResponse("The provider sent an event that is no GenerateContent answer.")
+        except MISSHAPEN:
+            self.failure = BadUpstreamResponse(_NO_ANSWER)
         return chunks
 
     def _read(self, event: Any, chunks: list[Json]) -> None:
@@ -160,7 +173,7 @@ class Stream:
             return
         for candidate in self._candidates:
             if not candidate.finish:
-                candidate.finish = "PROHIBITED_CONTENT" if reason == "PROHIBITED_CONTENT" else "SAFETY"
+                candidate.finish = "SAFETY"
                 candidate.refusal = str(reason)
                 if message := feedback.get("blockReasonMessage"):
                     chunks.append(self._chunk(candidate.index, {"refusal": message}))

@@ -56,11 +56,6 @@ def _listed(tools: Any) -> list[Json]:
     return tools
 
 
-def is_own(tool: Json) -> bool:
-    """Is this one of Google's own tools?"""
-    return any(name.replace("_", "").lower() in _OWN for name in tool)
-
-
 def _own(tool: Json) -> Json:
     found = {_OWN[name.replace("_", "").lower()]: tool[name] for name in tool if name.replace("_", "").lower() in _OWN}
     if not found:

@@ -158,8 +158,16 @@ def test_the_table_is_total_for_every_family(model: str) -> None:
 def test_googles_own_types_accept_a_request_with_everything(model: str) -> None:
     values: dict[str, Any] = {
         **CONVERSATION,
-        "top_p": 0.9, "top_k": 40, "n": 2, "logprobs": True, "top_logprobs": 3, "reasoning_effort": "low",
-        "frequency_penalty": 0.5, "presence_penalty": 0.5, "service_tier": "flex", "logit_bias": {"1": 2},
+        "top_p": 0.9,
+        "top_k": 40,
+        "n": 2,
+        "logprobs": True,
+        "top_logprobs": 3,
+        "reasoning_effort": "low",
+        "frequency_penalty": 0.5,
+        "presence_penalty": 0.5,
+        "service_tier": "flex",
+        "logit_bias": {"1": 2},
         "safety_settings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "OFF"}],
         "google": {"labels": {"team": "a"}},
     }

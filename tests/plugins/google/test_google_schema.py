@@ -88,6 +88,7 @@ def test_a_schema_nested_too_deeply_is_the_clients_fault() -> None:
     ("schema", "expected"),
     [
         ({"type": "string", "format": "uuid", "$schema": "x", "additionalProperties": False}, {"type": "STRING"}),
+        ({"type": "integer", "format": "int64"}, {"type": "INTEGER", "format": "int64"}),
         ({"type": ["string", "null"]}, {"type": "STRING", "nullable": True}),
         ({"type": ["string", "integer"]}, {"anyOf": [{"type": "STRING"}, {"type": "INTEGER"}]}),
         (
