@@ -12,6 +12,8 @@ from gateway.errors import InvalidRequest, UnsupportedParameter
 from gateway.hub import Json
 from plugins.bedrock.tools import cache_point
 
+# The key under which signed thinking travels in an id: direct Claude and Claude on Bedrock take each other's.
+CARRIED = "anthropic"
 EMPTY = {"text": "."}  # Converse refuses a turn without blocks and a blank text
 NO_OUTPUT = {"text": "(empty)"}
 
@@ -138,7 +140,7 @@ def reasoning_blocks(message: Mapping[str, Any], carried: Mapping[str, Any] | No
         part for part in content_parts(message.get("content")) if part.get("type") in ("thinking", "redacted_thinking")
     ]
     if not given and carried:
-        given = carried.get("thinking_blocks")
+        given = carried.get(CARRIED)
     blocks: list[Json] = []
     for block in given if isinstance(given, list) else ():
         if not isinstance(block, dict):

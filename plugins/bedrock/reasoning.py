@@ -78,10 +78,6 @@ class Thinking:
             return False
         if self._how in ("budget", "both", "adaptive", "always"):
             return self._claude(wish)
-        if self._how == "none":
-            if not wish.off:
-                self._applied.drop(wish.name)
-            return False
         self._other(wish)
         return False
 

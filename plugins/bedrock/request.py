@@ -10,15 +10,14 @@ from urllib.parse import quote
 import orjson
 
 from gateway.contract import ChatRequest, Target, UpstreamRequest
-from gateway.conversation import modern
 from gateway.errors import InvalidRequest, UnsupportedParameter
 from gateway.fields import Applied, apply
 from gateway.hub import Json
 from plugins.bedrock.messages import Conversation, cache_places, limit_cache_points
 from plugins.bedrock.reasoning import Thinking, make_room, read_wish
 from plugins.bedrock.schemas import inlined, restricted
-from plugins.bedrock.table import NATIVE, table
-from plugins.bedrock.tools import ToolConfig, ToolPlan, cache_point, plan_tools, response_schema
+from plugins.bedrock.table import NATIVE, meaningful, table
+from plugins.bedrock.tools import LEGACY, ToolConfig, ToolPlan, cache_point, plan_tools, response_schema, understood
 
 JSON_ONLY = "Answer with one JSON object and nothing else: no text around it, no code fence."
 MAX_MODEL = 2048
@@ -29,6 +28,7 @@ _ARN = re.compile(
 )
 _AWS_HOST = re.compile(r"//bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.")
 _EXTRA = "additionalModelRequestFields"
+_OURS = (NATIVE, LEGACY)
 
 
 def build_request(chat: ChatRequest, target: Target) -> UpstreamRequest:
@@ -75,10 +75,10 @@ def _body(chat: ChatRequest, target: Target) -> tuple[Json, Applied]:
     extra = given.get(NATIVE)
     if extra is not None and not isinstance(extra, dict):
         raise InvalidRequest(f"'{NATIVE}' must be an object of Converse fields.", param=NATIVE)
-    request = modern(_checked({name: value for name, value in given.items() if value is not None and name != NATIVE}))
-    applied = apply(table(target), request, target)
-    for name in ("functions", "function_call"):
-        if given.get(name) is not None and name not in request:
+    request = understood(meaningful(given, target))
+    applied = apply(table(target), {name: value for name, value in request.items() if name not in _OURS}, target)
+    for name in ("functions", "function_call", "guided_json"):
+        if given.get(name) is not None and name not in applied.dropped:
             applied.translate(name)
     request = {name: value for name, value in request.items() if name not in applied.dropped}
     plan = plan_tools(request, target)
@@ -98,16 +98,6 @@ def _body(chat: ChatRequest, target: Target) -> tuple[Json, Applied]:
         body["messages"][-1]["content"].append(cache_point(control, target.abilities))
     limit_cache_points(cache_places(body))
     return merged(body, extra or {}), applied
-
-
-def _checked(request: Json) -> Json:
-    """The same request; raises InvalidRequest where a list or an object is something else."""
-    for name, members in (("messages", request.get("messages") or []), ("tools", request.get("tools") or [])):
-        if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
-            raise InvalidRequest(f"'{name}' must be a list of objects.", param=name)
-    if not all(isinstance(message.get("tool_calls") or [], list) for message in request.get("messages") or ()):
-        raise InvalidRequest("'tool_calls' must be a list.", param="messages")
-    return request
 
 
 def _filled(values: Json) -> Json:
@@ -140,6 +130,9 @@ def _format(request: Json, body: Json, target: Target, applied: Applied, plan: T
         if target.abilities.get("tools") is False:
             raise UnsupportedParameter("response_format", "needs tools or structured output, which this model lacks")
         applied.translate("response_format")
+        if "toolChoice" not in applied.values["toolConfig"]:
+            text = f"Give your final answer by calling the tool {plan.names.native(plan.answer)}."
+            body.setdefault("system", []).append({"text": text})
     else:
         applied.put("outputConfig.textFormat", _text_format(request["response_format"]))
 

@@ -8,13 +8,13 @@ from typing import Any
 import orjson
 
 from gateway.contract import ChatRequest, Stamp, Target, Usage
-from gateway.conversation import carry, modern
+from gateway.conversation import carry
 from gateway.errors import BadUpstreamResponse
 from gateway.hub import COMPLETION, Json
 from gateway.usage import write_usage
-from plugins.bedrock.blocks import thinking_block
+from plugins.bedrock.blocks import CARRIED, thinking_block
 from plugins.bedrock.refusals import read_error
-from plugins.bedrock.tools import ToolPlan, plan_tools
+from plugins.bedrock.tools import ToolPlan, plan_tools, understood
 
 FINISH = {
     "end_turn": "stop",
@@ -31,12 +31,14 @@ SERVICE_TIERS = frozenset(("default", "flex", "priority"))
 def read_response(body: bytes, chat: ChatRequest, target: Target, stamp: Stamp) -> Json:
     """The whole answer as a chat completion; raises UpstreamError for an error inside a 200."""
     answer = _opened(body)
-    reader = _Reader(plan_tools(modern(chat.parsed()), target), carries(target))
+    plan = plan_tools(understood(chat.parsed()), target)
+    reader = _Reader(plan, carries(target))
     for block in answer["output"]["message"].get("content") or ():
         reader.take(block)
     stop = str(answer.get("stopReason") or "")
+    reason = finish_reason(stop, plan, calls=bool(reader.calls))
     choice = {"index": 0, "message": reader.message(), "logprobs": None}
-    choice |= {"finish_reason": finish_reason(stop, calls=bool(reader.calls)), "native_finish_reason": stop}
+    choice |= {"finish_reason": reason, "native_finish_reason": stop}
     completion: Json = {"id": f"chatcmpl-{stamp.id}", "object": COMPLETION, "created": stamp.created}
     completion |= {"model": target.model, "choices": [choice]}
     usage = read_usage(answer.get("usage"), answer.get("additionalModelResponseFields"))
@@ -97,7 +99,9 @@ class _Reader:
             message["thinking_blocks"] = self._thinking
         if self._citations:
             message["annotations"] = self._citations
-        if self.calls:
+        if self.calls and self._plan.legacy:
+            message["function_call"] = self.calls[0]["function"]
+        elif self.calls:
             message["tool_calls"] = self.calls
         return message
 
@@ -130,7 +134,7 @@ def carries(target: Target) -> bool:
 
 def carried_id(name: str, thinking: list[Json]) -> str:
     """A tool call's id with the thinking that led to it inside; the plain id without any."""
-    return carry(name, {"thinking_blocks": thinking}) if thinking else name
+    return carry(name, {CARRIED: thinking}) if thinking else name
 
 
 def unwrapped(given: Any, plan: ToolPlan) -> str:
@@ -139,12 +143,12 @@ def unwrapped(given: Any, plan: ToolPlan) -> str:
     return orjson.dumps(inner).decode()
 
 
-def finish_reason(stop: str, *, calls: bool) -> str:
+def finish_reason(stop: str, plan: ToolPlan, *, calls: bool) -> str:
     """OpenAI's word for a stop reason; one that nobody knows is a plain stop."""
     reason = FINISH.get(stop, "stop")
     if reason in ("stop", "tool_calls") and stop in FINISH:
         # Server tools end with tool_use too, and some models end calls with end_turn.
-        return "tool_calls" if calls else "stop"
+        return ("function_call" if plan.legacy else "tool_calls") if calls else "stop"
     return reason
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 
 from gateway.contract import ChatRequest, Stamp, Target
-from gateway.conversation import modern
 from gateway.errors import BadUpstreamResponse, Truncated, UpstreamError
 from gateway.eventstream import Frame, FrameReader
 from gateway.hub import CHUNK, Json
@@ -17,12 +16,12 @@ from gateway.usage import write_usage
 from plugins.bedrock.blocks import thinking_block
 from plugins.bedrock.refusals import read_exception
 from plugins.bedrock.response import SERVICE_TIERS, carried_id, carries, citations, finish_reason, read_usage, unwrapped
-from plugins.bedrock.tools import ToolPlan, plan_tools
+from plugins.bedrock.tools import ToolPlan, plan_tools, understood
 
 
 def open_stream(chat: ChatRequest, target: Target, stamp: Stamp) -> Stream:
     """A decoder for one answer."""
-    return Stream(plan_tools(modern(chat.parsed()), target), target, stamp)
+    return Stream(plan_tools(understood(chat.parsed()), target), target, stamp)
 
 
 class _Block:
@@ -133,9 +132,19 @@ class Stream:
     def _call(self, place: int, use: Json, chunks: list[Json]) -> None:
         thinking = self._thinking if self._carrying and not self._calls else []
         function = {"name": self._plan.names.client(use["name"]), "arguments": ""}
+        if self._plan.legacy:
+            self._legacy(place, function, chunks)
+            return
         call = {"index": self._calls, "id": carried_id(use["toolUseId"], thinking), "type": "function"}
         chunks.append(self._chunk({"tool_calls": [{**call, "function": function}]}))
         self._blocks[place] = _Block("call", self._calls)
+        self._calls += 1
+
+    def _legacy(self, place: int, function: Json, chunks: list[Json]) -> None:
+        """A client of `functions` gets one call, the first."""
+        self._blocks[place] = _Block("passed over" if self._calls else "call")
+        if not self._calls:
+            chunks.append(self._chunk({"function_call": function}))
         self._calls += 1
 
     def _other_delta(self, place: int, delta: Json, chunks: list[Json]) -> None:
@@ -161,6 +170,8 @@ class Stream:
             chunks.append(self._chunk({"content": text}))
 
     def _arguments(self, block: _Block, text: str) -> Json:
+        if self._plan.legacy:
+            return self._chunk({"function_call": {"arguments": text}})
         return self._chunk({"tool_calls": [{"index": block.index, "function": {"arguments": text}}]})
 
     def _reason(self, place: int, reasoning: Json, chunks: list[Json]) -> None:
@@ -213,7 +224,7 @@ class Stream:
             chunks.append(self._chunk({"content": "".join(self._held)}))
         self._stop = str(event["stopReason"])
         self._extra = event.get("additionalModelResponseFields")
-        reason = finish_reason(self._stop, calls=self._calls > 0)
+        reason = finish_reason(self._stop, self._plan, calls=self._calls > 0)
         choice = {"index": 0, "delta": {}, "finish_reason": reason, "native_finish_reason": self._stop}
         chunks.append({**self._head, "choices": [choice]})
 

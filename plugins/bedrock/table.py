@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.contract import Row, Table, Target
 from gateway.fields import Unfit, as_list, clamp, convert, drop, elsewhere, emulate, reject, rename
+from gateway.hub import NEUTRAL
 
 # The object of a request whose members are Converse fields, laid over the body last.
 NATIVE = "bedrock"
@@ -15,6 +16,33 @@ NATIVE = "bedrock"
 MAX_METADATA = 16
 _METADATA = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}")
 _TIERS = frozenset(("default", "flex", "priority", "reserved"))
+
+
+# Values that ask for nothing: leaving such a parameter out is what the client wants.
+_NEUTRAL: dict[str, object] = {
+    **NEUTRAL,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "repetition_penalty": 1,
+    "logit_bias": {},
+    "metadata": {},
+    "stop": [],
+    "parallel_tool_calls": True,
+}
+_OWN_DEFAULT: dict[str, object] = {"temperature": 1, "top_p": 1}
+
+
+def meaningful(given: Mapping[str, Any], target: Target) -> dict[str, Any]:
+    """The parameters that ask for something: null and neutral values left out.
+
+    `true` is no 1 here: a wrong type is left for its row to judge.
+    """
+    neutral = {**_NEUTRAL, **_OWN_DEFAULT} if target.abilities.get("sampling") == "none" else _NEUTRAL
+    return {name: value for name, value in given.items() if not _is_nothing(value, neutral.get(name))}
+
+
+def _is_nothing(value: Any, neutral: object) -> bool:
+    return value is None or (value == neutral and (value is True) == (neutral is True))
 
 
 def stop_list(value: Any) -> list[Any]:
@@ -64,7 +92,9 @@ _ROWS: dict[str, Row] = {
     "metadata": convert("requestMetadata", metadata, "at most 16 pairs"),
     "modalities": reject("must be text: Converse answers in text"),
     "audio": reject("asks for a spoken answer, which Converse does not give"),
-    **dict.fromkeys(("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structural_tag"), _SHAPE),
+    "guided_json": elsewhere("as response_format with this schema"),
+    NATIVE: elsewhere("an object of Converse fields, laid over the body last"),
+    **dict.fromkeys(("guided_regex", "guided_choice", "guided_grammar", "structural_tag"), _SHAPE),
     **dict.fromkeys(
         ("seed", "logprobs", "top_logprobs", "logit_bias", "frequency_penalty", "presence_penalty"), _NOTHING
     ),
@@ -80,6 +110,8 @@ def table(target: Target) -> Table:
     """The rows for one target; total over the parameters of the front door."""
     can = target.abilities
     rows = {**_ROWS, "response_format": _response_format(can)}
+    if not can.get("structured"):
+        rows["guided_json"] = emulate("as response_format with this schema")
     thinks = elsewhere("additionalModelRequestFields, in the model's own words")
     rows |= dict.fromkeys(
         _REASONING, thinks if can.get("thinking", "none") != "none" else drop("is not for this model")

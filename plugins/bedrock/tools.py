@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.contract import Target
-from gateway.conversation import NameRule, ToolNames, tool_names
+from gateway.conversation import NameRule, ToolNames, modern, tool_names
 from gateway.errors import InvalidRequest, UnsupportedParameter
 from gateway.fields import Applied
 from gateway.hub import Json
@@ -16,18 +16,43 @@ from plugins.bedrock.schemas import inlined, is_object, restricted
 RULE = NameRule()
 CACHE_POINT = {"cachePoint": {"type": "default"}}
 ANSWER_TOOL = "json_answer"
+LEGACY = "legacy functions"  # a mark on the understood request; no parameter has a blank in its name
 
 
 @dataclass(frozen=True, slots=True)
 class ToolPlan:
     """The tool names of one request; `answer` is the tool that stands for `response_format`, "" if none does.
 
-    `wrapped` says that its schema was put under `values`, because a tool's input must be an object.
+    `wrapped` says that its schema was put under `values`, because a tool's input must be an object. `legacy`: the
+    client spoke of `functions` and gets one `function_call`.
     """
 
     names: ToolNames
     answer: str = ""
     wrapped: bool = False
+    legacy: bool = False
+
+
+def understood(given: Json) -> Json:
+    """The request without nulls, with its old `functions` as tools and `guided_json` as a response format."""
+    request = modern(_checked({name: value for name, value in given.items() if value is not None}))
+    if "guided_json" in request and "response_format" not in request:
+        schema = {"name": "answer", "schema": request["guided_json"]}
+        request = {**request, "response_format": {"type": "json_schema", "json_schema": schema}}
+    if "functions" in given and not given.get("tools"):
+        request = {**request, LEGACY: True}
+    return request
+
+
+def _checked(request: Json) -> Json:
+    """The same request; raises InvalidRequest where a list or an object is something else."""
+    for name in ("messages", "tools", "functions"):
+        members = request.get(name) or []
+        if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
+            raise InvalidRequest(f"'{name}' must be a list of objects.", param=name)
+    if not all(isinstance(message.get("tool_calls") or [], list) for message in request.get("messages") or ()):
+        raise InvalidRequest("'tool_calls' must be a list.", param="messages")
+    return request
 
 
 def plan_tools(request: Json, target: Target) -> ToolPlan:
@@ -35,11 +60,11 @@ def plan_tools(request: Json, target: Target) -> ToolPlan:
     names = list(tool_names(request))
     schema = emulated_schema(request, target)
     if schema is None:
-        return ToolPlan(ToolNames(names, RULE))
+        return ToolPlan(ToolNames(names, RULE), legacy=LEGACY in request)
     answer = ANSWER_TOOL
     while answer in names:
         answer += "_"
-    return ToolPlan(ToolNames([*names, answer], RULE), answer, not is_object(schema))
+    return ToolPlan(ToolNames([*names, answer], RULE), answer, not is_object(schema), LEGACY in request)
 
 
 def emulated_schema(request: Json, target: Target) -> Json | None:
@@ -72,12 +97,13 @@ class ToolConfig:
     def write(self, applied: Applied, *, thinking: bool) -> None:
         """Put tools and choice into the body, and note what came out weaker than asked."""
         tools, mode, name = self._chosen()
+        if mode == "none" and not self._used:
+            tools = []
         specs = self._specs(tools, applied)
         if self._schema is not None:
             specs.append(self._answer_spec())
-            mode = mode if mode in ("required", "named") else "required" if tools else "answer"
-        if mode == "none" and not self._used:
-            specs = []
+            if mode not in ("required", "named"):
+                mode = "required" if tools and mode != "none" else "answer"
         if not specs and self._used:
             specs = [self._spec(name, name, {"type": "object", "properties": {}}) for name in dict.fromkeys(self._used)]
         if not specs:

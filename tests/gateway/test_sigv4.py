@@ -109,6 +109,13 @@ def test_every_request_is_signed_as_botocore_signs_it(
     assert signed == by_botocore("POST", url, headers, body, credential)
 
 
+@pytest.mark.parametrize(
+    ("path", "canonical"), [("/a/../b//./c/", "/b/c/"), ("", "/"), ("/..", "/"), ("/a%2Fb", "/a%252Fb")]
+)
+def test_a_canonical_path_has_no_dots_and_no_empty_segments(path: str, canonical: str) -> None:
+    assert canonical_request("GET", f"https://h.test{path}", {"host": "h.test"}, b"").split("\n")[1] == canonical
+
+
 def test_headers_that_proxies_rewrite_are_not_signed() -> None:
     headers = {"user-agent": "x", "accept-encoding": "gzip", "connection": "close", "host": "proxy.test"}
     signed = sign("POST", url_of(PROFILE), headers, b"", KEY, "us-east-1", "bedrock", 0.0)

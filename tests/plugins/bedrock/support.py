@@ -16,6 +16,7 @@ from gateway.envelope import Envelope, open_envelope
 from gateway.eventstream import encode
 from gateway.hub import Json
 from plugins.bedrock import PROVIDER
+from tests.plugins.bedrock.rules import check
 
 CLAUDE = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 SONNET_46 = "us.anthropic.claude-sonnet-4-6"
@@ -127,3 +128,29 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: plain(inner) for name, inner in value.items() if name not in OURS}
     return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+MODELS = (CLAUDE, SONNET_46, OPUS_48, NOVA, LLAMA, MISTRAL, GPT_OSS, "acme.private")
+PNG = "data:image/png;base64,iVBORw0="
+PDF = {"type": "file", "file": {"filename": "my secret.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}}
+CALL = {"id": "call_a", "type": "function", "function": {"name": "look", "arguments": '{"z":1}'}}
+RESULT = {"role": "tool", "tool_call_id": "call_a", "content": "a cat"}
+SIGNED = {"type": "thinking", "thinking": "hm", "signature": "Sig"}
+SYSTEM = {"role": "system", "content": "Be brief"}
+
+
+def says(role: str, content: Any, **more: Any) -> Json:
+    """One message."""
+    return {"role": role, "content": content, **more}
+
+
+def turns(*messages: Json, model: str = CLAUDE, **params: Any) -> list[Json]:
+    """The turns that messages become, once they passed the rules."""
+    body = build(model, messages=list(messages), **params)
+    check(body)
+    found: list[Json] = body["messages"]
+    return found
+
+
+MARK = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+POINT = {"cachePoint": {"type": "default"}}

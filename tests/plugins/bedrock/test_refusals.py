@@ -107,3 +107,8 @@ def test_recorded_refusals_are_read(case: Json) -> None:
     error = PROVIDER.read_error(response["status"], response.get("headers") or {}, corpus.body(case))
     assert error.status == {400: 400, 403: 502, 429: 429}[response["status"]]
     assert error.message
+
+
+def test_an_error_object_may_hold_the_message() -> None:
+    error = PROVIDER.read_error(400, {}, b'{"error":{"message":"Malformed"}}')
+    assert error.message == "Malformed"

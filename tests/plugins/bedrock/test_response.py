@@ -126,7 +126,7 @@ def test_an_id_carries_the_thinking_where_the_deployment_says_so() -> None:
     first, second = choice(SIGNED, USE, USE, where=where)["message"]["tool_calls"]
     assert uncarry(first["id"]) == (
         "tooluse_1",
-        {"thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "Sig"}]},
+        {"anthropic": [{"type": "thinking", "thinking": "hm", "signature": "Sig"}]},
     )
     assert second["id"] == "tooluse_1"
     plain_client = {"role": "assistant", "content": None, "tool_calls": [first]}
@@ -246,3 +246,15 @@ def test_recorded_answers_can_be_said_back(case: Json) -> None:
     assert [
         block for block in body["messages"][1]["content"] if "reasoningText" in block.get("reasoningContent", {})
     ] == signed
+
+
+def test_a_client_of_functions_gets_one_function_call() -> None:
+    found = choice(USE, USE, stop="tool_use", functions=[WEATHER["function"]])
+    assert found["finish_reason"] == "function_call"
+    assert found["message"]["function_call"] == {"name": "weather", "arguments": '{"city":"Rome"}'}
+    assert "tool_calls" not in found["message"]
+
+
+def test_redacted_thinking_that_is_no_text_cannot_come_back_and_is_left_out() -> None:
+    message = choice({"reasoningContent": {"redactedContent": "//79"}}, {"text": "a"})["message"]
+    assert "thinking_blocks" not in message
