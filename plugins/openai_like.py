@@ -27,11 +27,11 @@ class Edit:
 
     __slots__ = ("applied", "changes", "chat", "gone", "target")
 
-    def __init__(self, chat: ChatRequest, target: Target) -> None:
+    def __init__(self, chat: ChatRequest, target: Target, changes: Json) -> None:
         self.chat = chat
         self.target = target
         self.applied = Applied(target)
-        self.changes: Json = {}
+        self.changes = changes
         self.gone: list[str] = []
 
     def get(self, name: str) -> Any:
@@ -155,20 +155,25 @@ def edited(chat: ChatRequest, target: Target, rules: Rules, url: str, *, ask_usa
     """The request as this target takes it; bytes that no rule touches stay the client's."""
     touched = rules.touched.intersection(chat.names())
     mentioned = rules.message is not None and _mentioned(chat, rules.hints)
-    ask_usage = ask_usage and chat.stream and not chat.wants_usage
-    if not (touched or mentioned or rules.always or target.without or ask_usage):
-        return UpstreamRequest(url, chat.edited({} if chat.model == target.model else {"model": target.model}))
-    edit = Edit(chat, target)
-    if chat.model != target.model:
-        edit.changes["model"] = target.model
+    changes: Json = {} if chat.model == target.model else {"model": target.model}
+    if ask_usage and chat.stream and not chat.wants_usage:
+        changes |= _usage_options(chat, target)
+    if not (touched or mentioned or rules.always or target.without):
+        return UpstreamRequest(url, chat.edited(changes))
+    edit = Edit(chat, target, changes)
     _edit(edit, rules, touched)
     if mentioned and rules.message is not None:
         _change_messages(edit, rules.message)
-    if ask_usage:
-        _ask_for_usage(edit)
     return UpstreamRequest(
         url, edit.body(), dropped=tuple(edit.applied.dropped), translated=tuple(edit.applied.translated)
     )
+
+
+def _usage_options(chat: ChatRequest, target: Target) -> Json:
+    options = chat.get("stream_options")
+    if "stream_options" in target.without or not (options is None or isinstance(options, dict)):
+        return {}
+    return {"stream_options": {**(options or {}), "include_usage": True}}
 
 
 def _mentioned(chat: ChatRequest, hints: tuple[bytes, ...]) -> bool:
@@ -198,8 +203,8 @@ def _edit(edit: Edit, rules: Rules, touched: frozenset[str]) -> None:
                 edit.remove(name)
         elif name in rules.steps:
             rules.steps[name](edit)
-        elif row is not None:
-            _apply_row(edit, name, row)
+        else:
+            _apply_row(edit, name, rules.table[name])
     for step in rules.always:
         step(edit)
 
@@ -228,12 +233,6 @@ def _convert(edit: Edit, name: str, value: Any, row: Row) -> None:
         edit.remove(name)
     if native != value or row.to != name:
         edit.set(row.to, native, tell=name)
-
-
-def _ask_for_usage(edit: Edit) -> None:
-    options = edit.chat.get("stream_options")
-    if "stream_options" not in edit.target.without and (options is None or isinstance(options, dict)):
-        edit.changes["stream_options"] = {**(options or {}), "include_usage": True}
 
 
 # Steps that several providers share.

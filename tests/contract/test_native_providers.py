@@ -341,3 +341,77 @@ def test_what_is_no_chunk_passes_as_it_is_or_is_left_out(name: str, payload: byt
     if mender:
         assert mender.chunk(payload) in (payload, None)
         assert mender.body(payload) == payload or payload == b'{"choices":[7]}'
+
+
+REQUESTS = [
+    param for param in STREAMS + ANSWERS if not param.values[1] or (param.values[1].get("request") or {}).get("body")
+]
+# Taken out although it was accepted once: other models of the same provider refuse it.
+CAUTIOUS = {"messages.name", "tools.function.strict", "tool_choice", "parallel_tool_calls"}
+
+
+@pytest.mark.parametrize(("name", "case"), REQUESTS)
+def test_what_a_provider_accepted_it_still_gets(name: str, case: dict[str, Any]) -> None:
+    sent = case["request"]["body"]
+    model = sent.get("model") or case["request"]["path"].split("/deployments/")[-1].split("/")[0]
+    chat = open_envelope(orjson.dumps({"model": model, **sent}))
+    made = PROVIDERS[name].native["openai.chat"].build_request(chat, target(name, model))
+    arrived = orjson.loads(made.body)
+    assert set(made.dropped) <= CAUTIOUS
+    for key, value in sent.items():
+        if key not in ("model", "stream_options", "tools", "messages", *made.dropped, *made.translated):
+            assert arrived.get({"max_completion_tokens": "max_tokens"}.get(key, key), arrived.get(key)) == value
+
+
+TALK: dict[str, Any] = {
+    "max_completion_tokens": 300,
+    "temperature": 1.4,
+    "stop": "END",
+    "user": "u-1",
+    "seed": 7,
+    "parallel_tool_calls": False,
+    "tool_choice": "required",
+    "messages": [
+        {"role": "system", "content": "Be short"},
+        {"role": "developer", "content": "Use metric units"},
+        {"role": "user", "content": "So?"},
+    ],
+    "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "changed", "dropped", "translated"),
+    [
+        (
+            *("together", "org/m", {"max_tokens": 300, "stop": ["END"], "roles": ["system", "system", "user"]}),
+            *({"user", "parallel_tool_calls"}, {"stop", "messages"}),
+        ),
+        ("xai", "grok-4", {"roles": ["system", "system", "user"]}, {"stop"}, {"messages"}),
+        ("azure", "gpt-4o", {}, set(), set()),
+        ("openai", "gpt-5", {}, {"temperature", "stop"}, set()),
+        (
+            *("fireworks", "a/m", {"context_length_exceeded_behavior": "error", "roles": ["system", "system", "user"]}),
+            *(set(), {"messages", "context_length_exceeded_behavior"}),
+        ),
+    ],
+)
+def test_one_conversation_as_each_provider_takes_it(
+    name: str, model: str, changed: dict[str, Any], dropped: set[str], translated: set[str]
+) -> None:
+    made = PROVIDERS[name].native["openai.chat"].build_request(request(**TALK), target(name, model))
+    arrived = orjson.loads(made.body)
+    roles = changed.pop("roles", ["system", "developer", "user"])
+    assert (set(made.dropped), set(made.translated)) == (dropped, translated)
+    assert [message["role"] for message in arrived.pop("messages")] == roles
+    renamed = {"max_completion_tokens"} if "max_tokens" in changed else set()
+    kept = {key: value for key, value in TALK.items() if key not in dropped | renamed | {"messages"}}
+    assert arrived == {**kept, **changed, "model": model}
+
+
+def test_an_error_event_inside_a_stream_has_the_status_it_speaks_of() -> None:
+    for provider in PROVIDERS.values():
+        read = provider.read_error
+        assert read(200, {}, b'{"error":{"message":"overloaded","type":"server_error","code":503}}').status == 503
+        assert read(200, {}, b'{"id":"x","choices":[],"error":{"message":"no capacity","code":502}}').status == 502
+        assert read(200, {}, b'{"error":{"message":"sorry","type":"server_error"}}').status == 500

@@ -151,6 +151,12 @@ def test_cache_marks_of_another_provider_are_taken_out() -> None:
     assert sent.dropped == ("cache_control",)
 
 
+def test_a_cache_mark_on_a_message_goes_too() -> None:
+    assert send("gpt-4o", messages=[{"role": "user", "content": "a", "cache_control": {}}])[0]["messages"] == [
+        {"role": "user", "content": "a"}
+    ]
+
+
 def test_a_cache_mark_in_text_changes_nothing() -> None:
     messages = [{"role": "user", "content": 'what is "cache_control"?'}]
     assert send("gpt-4o", messages=messages)[0]["messages"] == messages

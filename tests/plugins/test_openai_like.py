@@ -7,12 +7,21 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.contract import Target
+from gateway.contract import Row, Target
 from gateway.envelope import open_envelope
 from gateway.errors import UnsupportedParameter
-from gateway.fields import drop
+from gateway.fields import convert, drop, elsewhere, rename
 from plugins.openai_errors import error_reader, read_refusal
-from plugins.openai_like import Rules, check, completions_url, edited, efforts, function_tools, sound_model
+from plugins.openai_like import (
+    Rules,
+    check,
+    completions_url,
+    developer_as_system,
+    edited,
+    efforts,
+    function_tools,
+    sound_model,
+)
 from plugins.openai_mender import ChunkMender
 
 TARGET = Target(provider="p", model="m", base_url="http://h/v1")
@@ -149,6 +158,43 @@ def test_ordinary_model_names_are_sound(model: str) -> None:
 def test_a_bad_model_name_is_a_problem_of_the_configuration() -> None:
     assert [problem.option for problem in check({}, "a/../b")] == ["model"]
     assert check({}, "*") == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "sent", "translated"),
+    [
+        (rename("y"), {"y": "4"}, ()),
+        (convert("y", int), {"y": 4}, ("x",)),
+        (convert("y", str), {"y": "4"}, ("x",)),
+        (convert("x", int), {"x": 4}, ("x",)),
+        (convert("x", str), {"x": "4"}, ()),
+        (elsewhere("by hand"), {"x": "4"}, ()),
+    ],
+)
+def test_a_row_renames_converts_or_leaves_to_a_function(
+    row: Row, sent: dict[str, Any], translated: tuple[str, ...]
+) -> None:
+    made = edited(chat(x="4"), TARGET, Rules.of({"x": row}), "u", ask_usage=False)
+    assert orjson.loads(made.body) == {"model": "m", "messages": [], **sent}
+    assert made.translated == translated
+
+
+def test_a_new_name_that_an_attempt_must_do_without_takes_the_old_one_along() -> None:
+    target = Target("p", "m", "b", without=frozenset(("y",)))
+    assert edited(chat(x=4), target, Rules.of({"x": rename("y")}), "u", ask_usage=False).dropped == ("x",)
+
+
+def test_a_null_under_an_unknown_name_goes_and_under_a_known_one_stays() -> None:
+    rules = Rules.of({}, {"vendor": lambda edit: edit.drop("vendor"), "seed": lambda edit: edit.drop("seed")})
+    made = edited(chat(vendor=None, seed=None), TARGET, rules, "u", ask_usage=False)
+    assert orjson.loads(made.body) == {"model": "m", "messages": [], "seed": None}
+    assert made.dropped == ()
+
+
+def test_messages_that_are_no_list_are_the_providers_to_judge() -> None:
+    rules = Rules.of({}, message=developer_as_system, hints=(b'"developer"',))
+    request = chat(messages="developer", x="developer")
+    assert edited(request, TARGET, rules, "u", ask_usage=False).body == request.edited({})
 
 
 # Answers
@@ -395,6 +441,19 @@ def test_an_answer_with_calls_and_no_reason_ended_for_the_calls(reason: Any) -> 
     made = choice["message"]["tool_calls"][0]
     assert (made["type"], made["function"]) == ("function", {"name": "f", "arguments": "{}"})
     assert made["id"].startswith("call_")
+
+
+def test_what_is_no_call_is_left_alone() -> None:
+    body = whole({"role": "assistant", "content": None, "tool_calls": [7, {"id": "a", "type": "custom", "custom": {}}]})
+    assert mender().body(body) is body
+
+
+def test_a_later_delta_without_arguments_says_nothing_more() -> None:
+    first = call(id="a", type="function", function={"name": "f", "arguments": "{}"})
+    assert calls_of(through(mender(), chunk(first), chunk(call(id="a", function={"name": "f"}))))[1] == {
+        "index": 0,
+        "function": {},
+    }
 
 
 def test_an_answer_without_a_message_gets_an_empty_one() -> None:
