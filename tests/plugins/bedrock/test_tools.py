@@ -112,3 +112,10 @@ def test_nova_searches_the_web() -> None:
     assert body["toolConfig"] == {"tools": [{"systemTool": {"name": "nova_grounding"}}]}
     own = build(NOVA, tools=[{"systemTool": {"name": "nova_code_interpreter"}}])
     assert own["toolConfig"]["tools"] == [{"systemTool": {"name": "nova_code_interpreter"}}]
+
+
+def test_no_tool_choice_beside_an_emulated_schema_leaves_the_schema_alone() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+    config = build(NOVA, tools=[WEATHER], tool_choice="none", response_format=wanted)["toolConfig"]
+    assert [tool["toolSpec"]["name"] for tool in config["tools"]] == ["json_answer"]
+    assert config["toolChoice"] == {"tool": {"name": "json_answer"}}
