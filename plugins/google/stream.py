@@ -116,7 +116,7 @@ class Stream:
         if not self._head:
             self._start(event, chunks)
         if usage := event.get("usageMetadata"):
-            self._usage.update(usage if None not in usage.values() else _reported(usage))
+            self._usage.update(_reported(usage) if None in usage.values() else usage)
         for found in event.get("candidates") or ():
             self._read_candidate(found, chunks)
         if "promptFeedback" in event:
