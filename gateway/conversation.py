@@ -223,12 +223,16 @@ class ToolNames:
 
 def tool_names(request: Json) -> Iterator[str]:
     """The name of every tool that a request defines, then of those that its history called."""
-    for tool in request.get("tools") or ():
+    for tool in _items(request.get("tools")):
         if isinstance(tool, dict) and isinstance(body := tool.get(str(tool.get("type"))), dict):
             yield str(body.get("name") or "")
-    for message in request.get("messages") or ():
-        for call in (isinstance(message, dict) and message.get("tool_calls")) or ():
+    for message in _items(request.get("messages")):
+        for call in _items(message.get("tool_calls") if isinstance(message, dict) else None):
             yield read_call(call)[1]
+
+
+def _items(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
 
 
 def read_call(call: Any) -> tuple[str, str, Any]:
@@ -361,6 +365,8 @@ def modern(request: Json) -> Json:
         return request
     new = {name: value for name, value in request.items() if name not in ("functions", "function_call")}
     if request.get("functions") and not request.get("tools"):
+        if not isinstance(request["functions"], list):
+            raise InvalidRequest("'functions' must be a list.", param="functions")
         new["tools"] = [{"type": "function", "function": function} for function in request["functions"]]
     choice = request.get("function_call")
     if choice is not None and request.get("tool_choice") is None:

@@ -9,12 +9,12 @@ from typing import Any
 from gateway.auth import header
 from gateway.contract import Problem, Provider, Translation
 from plugins.anthropic.reading import read_error
-from plugins.anthropic.request import build_body, build_request
+from plugins.anthropic.request import beta_header, build_body, build_request
 from plugins.anthropic.response import read_response
 from plugins.anthropic.stream import open_stream
 from plugins.anthropic.table import table
 
-__all__ = ["PROVIDER", "build_body", "open_stream", "read_error", "read_response", "table"]
+__all__ = ["PROVIDER", "beta_header", "build_body", "open_stream", "read_error", "read_response", "table"]
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 

@@ -98,19 +98,23 @@ def thought_blocks(message: Json) -> list[Json]:
     content = message.get("content")
     sources = (
         message.get("thinking_blocks"),
-        [part for part in content if isinstance(part, dict)] if isinstance(content, list) else (),
-        [_detail(item) for item in message.get("reasoning_details") or () if isinstance(item, dict)],
+        content,
+        [_detail(item) for item in _items(message.get("reasoning_details")) if isinstance(item, dict)],
         _carried(message),
     )
-    found = ([thought for item in source or () if (thought := _thought(item))] for source in sources)
+    found = ([thought for item in _items(source) if (thought := _thought(item))] for source in sources)
     return next((thoughts for thoughts in found if thoughts), [])
+
+
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _carried(message: Json) -> list[Any]:
     for call in message.get("tool_calls") or ():
         payload = call.get("carried")
-        if isinstance(payload, dict) and isinstance(payload.get("anthropic"), list):
-            return list(payload["anthropic"])
+        if isinstance(payload, dict) and isinstance(payload.get("thinking_blocks"), list):
+            return list(payload["thinking_blocks"])
     return []
 
 

@@ -28,8 +28,9 @@ FINISH = {
 # Reasons that the hub's word says completely: a stream need not repeat them in the provider's words.
 PLAIN = frozenset(("end_turn", "max_tokens", "tool_use"))
 DECLINED = "The model declined to answer."
-# A deployment that lists this under `emulate` gets signed thoughts inside tool-call ids as well.
-CARRIED = "thinking_blocks"
+# A deployment that lists this under `emulate` gets signed thoughts inside tool-call ids as well, for clients that drop
+# unknown fields. Not by itself: such ids are longer than the 40 characters that OpenAI takes when a routing falls back.
+CARRIED = "thinking"
 _SHAPES = ("tools", "functions", "response_format", "guided_json")
 
 
@@ -54,7 +55,7 @@ class Reading:
 
     def call_id(self, native: str, thoughts: Sequence[Json]) -> str:
         """The id of a turn's first call, with the thoughts before it inside where the deployment wants that."""
-        return carry(native, {"anthropic": list(thoughts)}) if self.carries and thoughts else native
+        return carry(native, {"thinking_blocks": list(thoughts)}) if self.carries and thoughts else native
 
     def content(self, text: str) -> str:
         """The content that the JSON tool's input stands for; what is cut short stays as it is."""

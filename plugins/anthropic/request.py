@@ -52,7 +52,7 @@ def build_body(chat: ChatRequest, target: Target) -> Applied:
 
     It holds `model` and, for a stream, `stream`: a host that wants these elsewhere (Vertex, Bedrock) takes them out.
     """
-    given = meaningful(chat.parsed())
+    given = meaningful(chat.parsed(), target)
     applied = apply(table(target), given, target)
     asked = {name: value for name, value in given.items() if name not in target.without}
     request = modern(asked)
@@ -71,7 +71,14 @@ def build_body(chat: ChatRequest, target: Target) -> Applied:
         body["stream"] = True
     _limit_marks(body, applied)
     applied.values = _with_native(body, request.get("anthropic"))
+    applied.dropped = [_given_name(name, given) for name in applied.dropped]
+    applied.translated = [_given_name(name, given) for name in applied.translated]
     return applied
+
+
+def _given_name(name: str, given: Json) -> str:
+    """The name that the client used for what `modern` renamed."""
+    return name if name in given else {"tool_choice": "function_call", "tools": "functions"}.get(name, name)
 
 
 def _set_limit(job: Job, chat: ChatRequest) -> None:
@@ -105,10 +112,12 @@ def _set_sampling(job: Job, thinking: bool) -> None:
 
 
 def _leave_out(job: Job, name: str, why: str) -> None:
-    if job.applied.values.pop(name, None) is not None:
-        job.applied.drop(name, why)
-        if name in job.applied.translated:
-            job.applied.translated.remove(name)
+    value = job.applied.values.pop(name, None)
+    if value is None or job.asked(name) == 1:  # 1 is what leaving it out means
+        return
+    job.applied.drop(name, why)
+    if name in job.applied.translated:
+        job.applied.translated.remove(name)
 
 
 def _set_identity(job: Job) -> None:

@@ -40,8 +40,8 @@ def read_response(body: bytes, chat: ChatRequest, target: Target, stamp: Stamp) 
     }
     if (counts := usage_of(usage)) is not None:
         completion["usage"] = write_usage(counts)
-    if usage.get("service_tier") in _TIERS:
-        completion["service_tier"] = _TIERS[usage["service_tier"]]
+    if tier := _TIERS.get(str(usage.get("service_tier"))):
+        completion["service_tier"] = tier
     return completion
 
 

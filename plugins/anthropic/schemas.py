@@ -49,7 +49,7 @@ def enforceable(schema: Any, depth: int = 0) -> Any:
     if "properties" in found or _is_object(found.get("type")):
         found["additionalProperties"] = False
     if notes:
-        found["description"] = ". ".join(filter(None, (schema.get("description"), *notes)))
+        found["description"] = ". ".join(filter(None, (str(schema.get("description") or ""), *notes)))
     return found
 
 
@@ -66,7 +66,7 @@ def enforceable_map(schemas: Any, depth: int) -> Any:
 
 def _unenforced(key: str, value: Any) -> bool:
     if key == "format":
-        return value not in _FORMATS
+        return not isinstance(value, str) or value not in _FORMATS
     if key == "minItems":
         return value not in (0, 1)
     return key in _UNENFORCED
@@ -119,16 +119,26 @@ def _resolved(schema: Json) -> Json:
 
 
 def _merged(root: Json, branches: list[Json], every: bool) -> Json:
-    properties = dict(root.get("properties") or {})
-    required = list(root.get("required") or ())
+    properties = dict(_properties(root))
+    required = _required(root)
     for branch in branches:
-        for name, value in (branch.get("properties") or {}).items():
+        for name, value in _properties(branch).items():
             properties.setdefault(name, value)
-    demands = [branch.get("required") or [] for branch in branches]
+    demands = [_required(branch) for branch in branches]
     names = dict.fromkeys(name for demand in demands for name in demand)
     shared = [name for name in names if every or all(name in demand for demand in demands)]
     required += [name for name in shared if name not in required]
     return {**root, "properties": properties, **({"required": required} if required else {})}
+
+
+def _properties(schema: Json) -> Json:
+    found = schema.get("properties")
+    return found if isinstance(found, dict) else {}
+
+
+def _required(schema: Json) -> list[str]:
+    found = schema.get("required")
+    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
 
 
 def strict_fits(schemas: list[Json]) -> bool:
@@ -140,7 +150,7 @@ def strict_fits(schemas: list[Json]) -> bool:
         for node in _nodes(schema):
             if "$ref" in node:
                 return False  # perhaps recursive: not worth a 400
-            optional += len(set(node.get("properties") or ()) - set(node.get("required") or ()))
+            optional += len(set(_properties(node)) - set(_required(node)))
             unions += "anyOf" in node or isinstance(node.get("type"), list)
     return optional <= MAX_OPTIONAL and unions <= MAX_UNIONS
 

@@ -15,14 +15,12 @@ WITHOUT_SAMPLING = "2026-10-21"
 _TIERS = {"auto": "auto", "priority": "auto", "default": "standard_only", "standard_only": "standard_only"}
 
 # Values that ask for nothing: leaving such a parameter out is what the client wants.
-_NOTHING: dict[str, tuple[object, ...]] = {
-    **{name: (value,) for name, value in NEUTRAL.items()},
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "repetition_penalty": (1,),
-    "logit_bias": ({},),
-    "temperature": (1,),
-    "top_p": (1,),
+_NOTHING: dict[str, object] = {
+    **NEUTRAL,
+    "frequency_penalty": 0,
+    "presence_penalty": 0,
+    "repetition_penalty": 1,
+    "logit_bias": {},
 }
 
 
@@ -36,7 +34,7 @@ def stop_sequences(value: Any) -> list[str]:
 
 def service_tier(value: Any) -> str:
     """The provider's name of a tier."""
-    if value not in _TIERS:
+    if not isinstance(value, str) or value not in _TIERS:
         raise Unfit("is not a tier of this provider")
     return _TIERS[value]
 
@@ -128,13 +126,14 @@ def without_sampling(target: Target) -> bool:
     return newest or bool(target.abilities.get("sampling", "none") == "none")
 
 
-def meaningful(request: Mapping[str, Any]) -> Json:
-    """The parameters that ask for something: absent and neutral values left out.
+def meaningful(request: Mapping[str, Any], target: Target) -> Json:
+    """The parameters that ask for something: absent values left out, and those that leaving out means anyway.
 
     `true` is no 1 here: a wrong type is left for its row to judge.
     """
+    nothing = {**_NOTHING, "temperature": 1, "top_p": 1} if without_sampling(target) else _NOTHING
     return {
         name: value
         for name, value in request.items()
-        if value is not None and not any(value == nothing and value is not True for nothing in _NOTHING.get(name, ()))
+        if value is not None and not (name in nothing and value == nothing[name] and value is not True)
     }

@@ -97,10 +97,16 @@ def _allowed(tools: list[Json], job: Job) -> list[Json]:
     choice = job.asked("tool_choice")
     if not isinstance(choice, dict) or choice.get("type") != "allowed_tools":
         return tools
-    inner = choice.get("allowed_tools") or {}
-    names = {job.names.native(str(_named(item))) for item in inner.get("tools") or () if isinstance(item, dict)}
+    items = _subset(choice).get("tools")
+    listed = items if isinstance(items, list) else []
+    names = {job.names.native(str(_named(item))) for item in listed if isinstance(item, dict)}
     job.applied.translate("tool_choice")
-    return [tool for tool in tools if tool.get("name") in names]
+    return [tool for tool in tools if str(tool.get("name")) in names]
+
+
+def _subset(choice: Json) -> Json:
+    inner = choice.get("allowed_tools")
+    return inner if isinstance(inner, dict) else {}
 
 
 def _named(item: Json) -> Any:
@@ -113,11 +119,12 @@ def _web_search(options: Any) -> Json | None:
         return None
     tool: Json = {"type": "web_search_20250305", "name": "web_search"}
     size = options.get("search_context_size")
-    if size in _SEARCHES:
+    if isinstance(size, str) and size in _SEARCHES:
         tool["max_uses"] = _SEARCHES[size]
     location = options.get("user_location")
     if isinstance(location, dict):
-        place = location.get("approximate") or location
+        inner = location.get("approximate")
+        place = inner if isinstance(inner, dict) else location
         names = ("city", "country", "region", "timezone")
         tool["user_location"] = {"type": "approximate", **{name: place[name] for name in names if place.get(name)}}
     return tool
@@ -171,11 +178,10 @@ def _native_choice(asked: Any, job: Job) -> Json:
     if isinstance(asked, dict):
         kind = asked.get("type")
         if kind == "allowed_tools":
-            mode = (asked.get("allowed_tools") or {}).get("mode")
-            return {"type": "any" if mode == "required" else "auto"}
+            return {"type": "any" if _subset(asked).get("mode") == "required" else "auto"}
         if kind in ("function", "custom", "tool") and isinstance(name := _named(asked), str):
             return {"type": "tool", "name": job.names.native(name)}
-        if kind in _MODES:
+        if isinstance(kind, str) and kind in _MODES:
             return {"type": _MODES[kind]}
     shown = orjson.dumps(asked).decode()[:100]
     raise InvalidRequest(f"'tool_choice' is none that this provider knows: {shown}.", param="tool_choice")

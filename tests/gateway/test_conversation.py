@@ -352,6 +352,16 @@ def test_a_function_call_mode_becomes_a_tool_choice_and_an_explicit_one_wins():
     assert modern({"function_call": "none", "tool_choice": "auto"}) == {"tool_choice": "auto"}
 
 
+def test_functions_that_are_no_list_are_refused():
+    with pytest.raises(InvalidRequest) as caught:
+        modern({"functions": {"name": "f"}})
+    assert caught.value.param == "functions"
+
+
+def test_tool_names_of_malformed_lists_are_none():
+    assert list(tool_names({"tools": 3, "messages": [{"tool_calls": True}, "x"]})) == []
+
+
 def test_messages_that_are_no_list_are_refused():
     with pytest.raises(InvalidRequest):
         modern({"messages": "hi"})

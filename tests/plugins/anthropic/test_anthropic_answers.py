@@ -490,6 +490,34 @@ def test_a_custom_tools_input_is_its_text():
     assert "".join(delta["custom"]["input"] for delta in deltas) == 'ls "a"'
 
 
+def test_a_custom_tools_input_that_was_cut_short_is_shown_as_it_came():
+    data = events(
+        {"type": "message_start", "message": message()},
+        {"type": "content_block_start", "index": 0, "content_block": use("t", "shell")},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"inp'}},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}},
+        {"type": "message_stop"},
+    )
+    deltas = [c["delta"] for chunk in decoded([data], tools=CUSTOM) for c in chunk["choices"]]
+    assert {"tool_calls": [{"index": 0, "custom": {"input": '{"inp'}}]} in deltas
+
+
+def test_thinking_that_came_with_its_start_is_not_lost_and_a_stray_signature_does_no_harm():
+    signature = {"type": "content_block_delta", "index": 5, "delta": {"type": "signature_delta", "signature": "x"}}
+    data = events(
+        {"type": "message_start", "message": message()},
+        {"type": "content_block_start", "index": 0, "content_block": THOUGHT},
+        signature,
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        {"type": "message_stop"},
+    )
+    found = plain(accumulated(decoded([data])))
+    assert found["reasoning"] == THOUGHT["thinking"]
+    assert found["thinking_blocks"] == [THOUGHT]
+
+
 def test_a_custom_tools_broken_input_is_shown_whole():
     native = message(use("toolu_1", "shell", other=1), stop="tool_use")
     made = answer(native, tools=CUSTOM)["choices"][0]["message"]["tool_calls"][0]

@@ -194,6 +194,7 @@ def test_a_file_by_id_brings_the_beta_that_it_needs():
         ({"service_tier": "priority"}, "service_tier", "auto"),
         ({"cache_control": {"type": "ephemeral"}}, "cache_control", {"type": "ephemeral"}),
         ({"anthropic": {"speed": "fast"}}, "speed", "fast"),
+        ({"max_tokens": 200_000, "anthropic": {"betas": ["output-300k-2026-03-24"]}}, "max_tokens", 200_000),
     ],
 )
 def test_a_parameter_reaches_the_provider(body, name, value):
@@ -258,6 +259,7 @@ def test_what_asks_for_nothing_is_not_named_even_under_a_strict_policy(body):
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"tools": [{"type": "mystery"}]}, "tools"),
         ({"tools": [TOOL], "tool_choice": "maybe"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "maybe"}}, "tool_choice"),
         ({"response_format": {"type": "grammar"}}, "response_format"),
         ({"anthropic": {"model": "x"}}, "anthropic"),
         ({"anthropic": "x"}, "anthropic"),
@@ -311,6 +313,12 @@ def test_newer_models_get_no_sampling_parameters():
     assert not {"temperature", "top_p", "top_k"} & set(json.loads(request.body))
     assert request.dropped == ("temperature", "top_p", "top_k")
     assert build(NEW, temperature=1).dropped == ()
+
+
+def test_a_neutral_value_is_sent_where_it_is_taken_and_left_out_unnamed_elsewhere():
+    assert sent(BUDGET, temperature=1)["temperature"] == 1
+    assert build(BUDGET, temperature=0.5, top_p=1).dropped == ()
+    assert build(BUDGET, temperature=1, reasoning_effort="low").dropped == ()
 
 
 def test_the_newest_version_gets_no_sampling_parameters_either():
@@ -415,6 +423,9 @@ def test_the_budget_gets_room_beside_the_answer():
     assert "max_tokens" in request.translated
     body = sent(BUDGET, max_completion_tokens=63000, thinking={"type": "enabled", "budget_tokens": 63500})
     assert (body["max_tokens"], "thinking" in body) == (64000, False)
+    full = build(BUDGET, max_tokens=64000, thinking={"type": "enabled", "budget_tokens": 64000})
+    assert full.dropped == ("thinking",)
+    assert "max_tokens" not in full.translated
 
 
 def test_sampling_steps_back_while_thinking_except_a_top_p_that_was_recorded_as_taken():
@@ -516,6 +527,7 @@ def test_a_forced_tool_becomes_auto_where_it_is_refused(family, body):
 
 
 def test_functions_are_tools():
+    assert build(function_call="required").dropped == ("function_call",)
     body = sent(functions=[{"name": "f"}], function_call={"name": "f"})
     assert body["tools"][0]["name"] == "f"
     assert body["tool_choice"] == {"type": "tool", "name": "f"}
@@ -648,6 +660,7 @@ def test_a_schema_is_the_models_own_matter_where_it_can():
         ({"type": "array", "minItems": 2}, {"type": "array", "description": "minItems: 2"}),
         ({"enum": [{"pattern": "x"}]}, {"enum": [{"pattern": "x"}]}),
         ({"properties": 3}, {"properties": 3, "additionalProperties": False}),
+        ({"items": [{"minLength": 1}, True]}, {"items": [{"description": "minLength: 1"}, True]}),
     ],
 )
 def test_a_schema_keeps_what_can_be_enforced_and_tells_the_rest(schema, enforceable):
@@ -676,6 +689,7 @@ def test_json_without_schema_is_asked_for_in_words():
     assert "JSON" in found[1]["text"]
     assert request.translated == ("response_format",)
     assert "system" not in sent(response_format={"type": "text"})
+    assert "JSON" in sent(response_format={"type": "json_schema", "json_schema": {"name": "x"}})["system"][0]["text"]
 
 
 def test_an_older_model_is_made_to_call_a_tool_with_the_schema():
