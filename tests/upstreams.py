@@ -15,7 +15,7 @@ import tempfile
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import orjson
 import trustme
@@ -221,9 +221,9 @@ class _Peer(asyncio.Protocol):
         self.seen: Connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        self.seen = self._upstream.opened(transport)
+        # A cast, as uvloop's transport is none of asyncio's by its class.
+        self.transport = cast("asyncio.Transport", transport)
+        self.seen = self._upstream.opened(self.transport)
         if self._upstream.on_accept:
             self._upstream.start(self, self._upstream.on_accept)
 

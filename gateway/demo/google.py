@@ -229,7 +229,8 @@ def broken(ask: Ask) -> bytes:
 def filler(ask: Ask, size: int) -> bytes:
     """One text event of about `size` bytes."""
     usage = {"promptTokenCount": ask.prompt, "totalTokenCount": ask.prompt}
-    return data(_frame(ask, [_candidate(0, [{"text": "x" * size}])], usage), b"\r\n\r\n")
+    made = _frame(ask, [_candidate(0, [{"text": "x" * size}])], usage)
+    return data(made, b"\r\n\r\n") if ask.options["sse"] else b",\r\n" + dump(made)
 
 
 def headers(ask: Ask) -> Mapping[str, str]:

@@ -72,22 +72,21 @@ async def _drip(scene: Scene) -> web.StreamResponse:
     return response
 
 
-async def _forever() -> None:
+async def _forever() -> web.StreamResponse:
     # Ends when the client goes or the demo stops: both cancel the handler.
-    await asyncio.Event().wait()
+    never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
+    return await never
 
 
 async def _stall(scene: Scene) -> web.StreamResponse:
     response = await scene.opened()
     for event in scene.half:
         await response.write(event)
-    await _forever()
-    return response
+    return await _forever()
 
 
 async def _hang(scene: Scene) -> web.StreamResponse:
-    await _forever()
-    return web.Response()
+    return await _forever()
 
 
 async def _reset(scene: Scene) -> web.StreamResponse:
@@ -96,12 +95,13 @@ async def _reset(scene: Scene) -> web.StreamResponse:
         await response.write(event)
     await asyncio.sleep(scene.pace)
     reset(scene.request.transport)
-    return response
+    # Not returned, as aiohttp would end the answer properly; the loss of the connection cancels this.
+    return await _forever()
 
 
-def reset(transport: asyncio.BaseTransport | None) -> None:
+def reset(transport: asyncio.Transport | None) -> None:
     """Close a connection with a TCP reset."""
-    if isinstance(transport, asyncio.Transport):
+    if transport is not None:
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
@@ -118,7 +118,7 @@ async def _shortlength(scene: Scene) -> web.StreamResponse:
     await response.write(body)
     if scene.request.transport is not None:
         scene.request.transport.close()
-    return response
+    return await _forever()
 
 
 async def _html(scene: Scene) -> web.StreamResponse:
@@ -131,7 +131,7 @@ async def _badgateway(scene: Scene) -> web.StreamResponse:
 
 async def _flood(scene: Scene) -> web.StreamResponse:
     response = await scene.opened()
-    for event in (*scene.events[:1], *scene.half[1:]):
+    for event in scene.half:
         await response.write(event)
     block = scene.wire.filler(scene.ask, BLOCK)
     for _ in range(scene.switch.number * 1024 * 1024 // BLOCK):

@@ -54,6 +54,11 @@ SCHEMAS: dict[str, Any] = {
         "properties": {"x": {"$ref": "#/$defs/a~1b"}},
         "required": ["x"],
     },
+    "true": {"properties": {"a": True}, "required": ["a"]},
+    "only a bound": {"minimum": 3},
+    "only items": {"items": {"type": "boolean"}, "minItems": 1},
+    "distinct numbers": {"type": "array", "items": {"type": "integer"}, "minItems": 3, "uniqueItems": True},
+    "merged": {"allOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"b": {"const": 2}}, "required": ["b"]}]},
     "tree": TREE,
 }
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 from upstreams import demo
 
 from gateway.demo import Demo
@@ -81,6 +82,16 @@ def test_a_cut_body_is_no_json(run: Run) -> None:
 def test_a_broken_connection_is_seen(run: Run, provider: str, switch: str, stream: bool) -> None:
     with pytest.raises(FAILURES):
         answered(run, f"demo-{switch}", provider=provider, stream=stream)
+
+
+@pytest.mark.parametrize("switch", ["reset", "shortlength"])
+def test_a_broken_connection_is_seen_on_uvloop_too(switch: str) -> None:
+    async def main() -> None:
+        async with demo() as upstream:
+            await ask(upstream, f"demo-{switch}")
+
+    with pytest.raises(FAILURES):
+        uvloop.run(main())
 
 
 @pytest.mark.parametrize("provider", FORMATS)
@@ -223,3 +234,13 @@ def test_each_provider_lists_models_in_its_own_way(run: Run, path: str, key: str
 
     listed = run(main())
     assert isinstance(listed, list) if key is None else key in listed
+
+
+def test_a_flooded_array_is_one_array(run: Run) -> None:
+    async def main() -> Any:
+        async with demo() as upstream, aiohttp.ClientSession() as session:
+            url = upstream.url("google") + "/v1beta/models/demo-flood-1:streamGenerateContent"
+            async with session.post(url, json={"contents": [{"parts": [{"text": "x"}]}]}) as response:
+                return await response.json()
+
+    assert len(run(main())) > 16
