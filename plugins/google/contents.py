@@ -63,8 +63,9 @@ class _Writer:
             if message.get("role") == "tool":
                 results.append(message)
                 continue
-            self._answer(results)
-            results = []
+            if results:
+                self._answer(results)
+                results = []
             self._speak(message)
         self._answer(results)
         self._settle()
@@ -96,6 +97,8 @@ class _Writer:
             raise InvalidRequest(f"Invalid messages: there is no role {role!r}.", param="messages")
 
     def _user_parts(self, content: Any) -> list[Json]:
+        if isinstance(content, str) and content:
+            return [{"text": content}]
         parts = []
         for part in content_parts(content):
             text = part_text(part)

@@ -38,8 +38,9 @@ def build_request(chat: ChatRequest, target: Target) -> UpstreamRequest:
         body["systemInstruction"] = {"parts": said.system}
     body["contents"] = said.turns
     put_tools(request, names, target, applied)
+    kept = {name: value for name, value in request.items() if name not in target.without}
     for put in (_put_limit, _put_stop, _put_logprobs, _put_format, _put_modalities, _put_thinking, _put_parallel):
-        put({name: value for name, value in request.items() if name not in target.without}, target, applied)
+        put(kept, target, applied)
     if said.resolution:
         applied.put(f"{_CONFIG}mediaResolution", said.resolution)
     _check_cached(body)
