@@ -32,7 +32,10 @@ class Caller:
 
     def may_use(self, model: str) -> bool:
         """Is this name among the caller's models? A pattern such as `openai/*` covers what it matches."""
-        return any(model == pattern or ("*" in pattern and fnmatchcase(model, pattern)) for pattern in self.models)
+        models = self.models
+        if model in models or "*" in models:
+            return True
+        return any("*" in pattern and fnmatchcase(model, pattern) for pattern in models)
 
 
 ANYONE = Caller("")

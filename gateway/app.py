@@ -19,7 +19,6 @@ from gateway.access import Access
 from gateway.admin import Admin
 from gateway.config.loader import Loaded
 from gateway.config.models import abilities_of
-from gateway.config.secrets import Secret
 from gateway.config.types import Address, Config, ProviderEntry
 from gateway.contract import Provider
 from gateway.credentials import Source, source
@@ -91,6 +90,7 @@ class App:
             loop.add_signal_handler(number, self._terminate)
         loop.add_signal_handler(signal.SIGHUP, lambda: self._background(self._reload()))
         self.log.start()
+        self._sweep.add(self.log)
         self._sweep.start()
         await self._listen()
         await self._start_sources()
@@ -263,9 +263,7 @@ def _bounds(config: Config) -> Bounds:
 
 def _secret(provider: Provider, entry: ProviderEntry) -> tuple[str, dict[str, Any]]:
     """Which source keeps the entry's secret, and what the source needs to know."""
-    options = {name: value.reveal() if isinstance(value, Secret) else value for name, value in entry.options.items()}
-    if entry.api_key is not None:
-        options["api_key"] = entry.api_key.reveal()
+    options = entry.revealed()
     return provider.credential(options), options
 
 

@@ -18,7 +18,7 @@ from gateway.errors import BadUpstreamResponse, InvalidRequest, UpstreamError
 from gateway.health import Health
 from gateway.log import News
 from gateway.pump import Pump
-from gateway.relay import Passthrough, Translated, is_error, usage_of
+from gateway.relay import Passthrough, Translated, read_whole
 from gateway.router import Attempt
 from gateway.upstream import Account, Call, Collector, Sink, Sweep
 from gateway.usage import read_usage
@@ -78,30 +78,24 @@ async def exchange(
     limits = attempt.stream_limits if chat.stream else attempt.whole_limits
     relay = _relay(attempt, chat, dialect, stamp) if chat.stream else None
 
-    def open_sink(status: int, headers: Mapping[str, str]) -> Sink:
-        if status == 200 and relay is not None:
-            return Pump(relay, upstreams.sweep, upstreams.write_timeout)
-        return Collector(limits.max_response) if status == 200 else Collector(ERROR_BODY, cut=True)
+    def open_sink(call: Call) -> Sink:
+        if call.status != 200:
+            return Collector(call.ready, ERROR_BODY, cut=True)
+        if relay is not None:
+            return Pump(relay, call, upstreams.sweep, upstreams.write_timeout)
+        return Collector(call.ready, limits.max_response)
 
     endpoint = upstreams.accounts[attempt.account].endpoint(request.url)
     call = Call(endpoint, limits, upstreams.sweep, deadline, open_sink)
     headers = _headers(attempt, chat, request, upstreams)
     await call.send(endpoint.head(request.url, request.method, headers, len(request.body)), request.body)
+    if isinstance(call.sink, Collector) and call.status != 200:
+        raise _refusal(attempt, call.status, call.headers, call.sink.body)
     answer = Answer(attempt, request, next((call.headers[name] for name in REQUEST_ID if name in call.headers), ""))
-    try:
-        if isinstance(call.sink, Pump):
-            call.sink.carries(call)
-            await call.sink.first
-            answer.pump, answer.relay = call.sink, relay
-            return answer
-        assert isinstance(call.sink, Collector)
-        body = await call.sink.whole
-    except BaseException:
-        call.abort()
-        raise
-    if call.status != 200:
-        raise _refusal(attempt, call.status, call.headers, body)
-    answer.body, answer.usage = _whole(attempt, chat, dialect, stamp, body)
+    if isinstance(call.sink, Pump):
+        answer.pump, answer.relay = call.sink, relay
+    elif isinstance(call.sink, Collector):
+        answer.body, answer.usage = _whole(attempt, chat, dialect, stamp, call.sink.body)
     return answer
 
 
@@ -152,13 +146,14 @@ def _whole(
         if attempt.echo:
             completion["model"] = chat.model
         return dialect.write_response(completion, chat), read_usage(completion.get("usage"))
-    if is_error(body):
+    failed, usage = read_whole(body)
+    if failed:
         raise provider.read_error(200, {}, body)
     if native.open_mender:
         body = native.open_mender(chat, attempt.target).body(body)
     if attempt.echo:
         body = orjson.dumps({**orjson.loads(body), "model": chat.model})
-    return body, usage_of(body)
+    return body, usage
 
 
 def _refusal(attempt: Attempt, status: int, headers: Mapping[str, str], body: bytes) -> UpstreamError:

@@ -21,7 +21,7 @@ READ_BUFFER = 64 * 1024
 MAX_LINE = 8190
 MAX_HEADERS = 100
 # A refused request's bytes are read and thrown away for so long, so that a reset does not destroy the answer.
-LINGER = 0.5
+LINGER = 0.2
 MIB = 1024 * 1024
 # Chunk framing may cost this much more than what it frames; beyond, it is an attack on memory or processor.
 FRAMING_FREE = 64 * 1024
@@ -345,6 +345,8 @@ def head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
 
 def _parse_error(exc: BaseException | None) -> GatewayError:
     if isinstance(exc, LineTooLong):
+        if str(exc.args[0]).lstrip("b'\"").startswith("/"):
+            return BadFraming("The request's target is too long.", status=414, code="headers_too_large")
         return BadFraming("A line of the request's head is too long.", status=431, code="headers_too_large")
     if isinstance(exc, HttpProcessingError):
         return BadFraming("The request is not valid HTTP/1.1.")

@@ -56,7 +56,8 @@ class Proxy:
         self._log = log
         self._bounds = bounds
         self._ledger = Ledger(snapshot.config.server.max_buffered)
-        self._ids = (f"req_{os.urandom(6).hex()}{number:06x}" for number in itertools.count())
+        self._id_prefix = f"req_{os.urandom(6).hex()}"
+        self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
         self.draining = False
 
@@ -223,7 +224,10 @@ class Proxy:
         given = request.headers.get("X-Request-ID", "")
         path = request.path[:200].encode("ascii", "backslashreplace").decode()
         return Record(
-            self._loop.time(), given if SANE_ID.fullmatch(given) else next(self._ids), request.method[:20], path
+            self._loop.time(),
+            given if SANE_ID.fullmatch(given) else f"{self._id_prefix}{next(self._numbers):06x}",
+            request.method[:20],
+            path,
         )
 
 

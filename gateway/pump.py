@@ -33,14 +33,13 @@ class Outlet(Protocol):
 class Pump:
     """A sink that carries one stream: it holds until the first good event, then flows.
 
-    `first` completes when it is known what the answer is: with an exception while another attempt may still be made.
+    The call is ready when it is known what the answer is: with an exception while another attempt may still be made.
     `finished` completes after `flow`, when the last byte was written: with None for a stream that ended as it should, else
     with the reason. Bytes leave from the upstream connection's own callback; no task wakes per chunk.
     """
 
     __slots__ = (
         *(
-            "_after",
             "_call",
             "_chunked",
             "_events",
@@ -49,22 +48,22 @@ class Pump:
             "_held_size",
             "_outlet",
             "_quiet_since",
+            "_ready",
             "_relay",
             "_sent_seen",
         ),
-        *("_stalled_at", "_stalled_since", "_sweep", "_write_timeout", "finished", "first", "paused", "sent"),
+        *("_stalled_at", "_stalled_since", "_sweep", "_write_timeout", "finished", "paused", "sent"),
     )
 
-    def __init__(self, relay: Relay, sweep: Sweep, write_timeout: float) -> None:
-        loop = asyncio.get_running_loop()
-        self.first: asyncio.Future[None] = loop.create_future()
-        self.finished: asyncio.Future[GatewayError | None] = loop.create_future()
+    def __init__(self, relay: Relay, call: Call, sweep: Sweep, write_timeout: float) -> None:
+        self.finished: asyncio.Future[GatewayError | None] = asyncio.get_running_loop().create_future()
         self.paused = False
         self.sent = 0
         self._relay = relay
         self._sweep = sweep
         self._write_timeout = write_timeout
-        self._call: Call | None = None
+        self._call = call
+        self._ready = call.ready
         self._outlet: Outlet | None = None
         self._chunked = True
         self._failure: GatewayError | None = None
@@ -76,10 +75,6 @@ class Pump:
         self._stalled_at = 0
         self._stalled_since = 0.0
 
-    def carries(self, call: Call) -> None:
-        """Say whose answer this is."""
-        self._call = call
-
     def flow(self, outlet: Outlet, head: bytes, chunked: bool) -> None:
         """Write the head with what was held, in one write, and let every further byte pass.
 
@@ -89,7 +84,7 @@ class Pump:
         self._chunked = chunked
         held, self._held = b"".join(self._held), []
         outlet.write(head + self._framed(held))
-        if self._call is not None and self._held_size > HELD:
+        if self._held_size > HELD:
             self._call.resume()
         if self._failure is not None:
             self._break(self._failure)
@@ -151,26 +146,22 @@ class Pump:
         """The client's buffer is full: read no more from the provider."""
         self.paused = True
         self._stalled_since = 0.0
-        if self._call is not None:
-            self._call.pause()
+        self._call.pause()
 
     def release(self) -> None:
         """The client's buffer has drained: read on."""
         self.paused = False
-        if self._call is not None:
-            self._call.resume()
+        self._call.resume()
 
     def fail(self, error: GatewayError) -> None:
         """End the stream from our side: an error event at a boundary, then an unterminated close."""
-        if self._call is not None:
-            self._call.abort()
+        self._call.abort()
         self._break(error)
 
     def stop(self) -> None:
         """Nobody is there to write to any more."""
         self._sweep.discard(self)
-        if self._call is not None:
-            self._call.abort()
+        self._call.abort()
 
     def sweep(self, now: float) -> None:
         """Keep a silent stream alive, and give up on a client that takes nothing."""
@@ -200,29 +191,27 @@ class Pump:
         if out:
             self._held.append(out)
             self._held_size += len(out)
-            if self._held_size > HELD and self._call is not None:
+            if self._held_size > HELD:
                 self._call.pause()
         if self._relay.started or self._relay.done:
             self._decide(None)
 
     def _decide(self, error: UpstreamError | None) -> None:
-        if self.first.done():
+        if self._ready.done():
             return
         if error is None or self._relay.started:
-            self.first.set_result(None)
+            self._ready.set_result(None)
         else:
-            self.first.set_exception(error)
+            self._ready.set_exception(error)
 
     def _fail(self, error: UpstreamError) -> None:
-        if self._call is not None:
-            self._call.abort()
+        self._call.abort()
         self.lost(error)
 
     def _complete(self) -> None:
         if self.finished.done():
             return
-        if self._call is not None:
-            self._call.let_go()
+        self._call.let_go()
         if self._outlet is not None:
             if self._chunked:
                 self._outlet.write(LAST_CHUNK)

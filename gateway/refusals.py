@@ -107,10 +107,11 @@ _FILTER_CODES = frozenset(("content_filter", "responsibleaipolicyviolation"))
 
 _SECRETS = re.compile(
     r"(?i:\bbearer\s+[^\s,;\"']+)"
-    r"|\b(?:sk|pk|rk|xai|fw|gsk|tgp|org|proj|key)[-_][A-Za-z0-9*_\-]{4,}"
+    r"|\b(?:sk|xai|gsk|tgp)[-_][A-Za-z0-9*_\-]{4,}"
+    r"|\b(?:pk|rk|fw|org|proj|key)[-_](?=[a-z]*[A-Z0-9*])[A-Za-z0-9*_\-]{4,}"
     r"|\b(?:AIza|AKIA|ASIA|ABSK|ya29\.|eyJ)[A-Za-z0-9_\-./+=*]{8,}"
     r"|\b[A-Za-z0-9_\-]*\*{3,}[A-Za-z0-9_\-]*"
-    r"|\b(?=[A-Za-z]*[0-9])[A-Za-z0-9+/]{32,}={0,2}"
+    r"|\b(?=[A-Za-z]*[0-9])[A-Za-z0-9]{32,}={0,2}"
 )
 _HOSTS = re.compile(
     r"\b[a-z][a-z0-9+.]{1,9}://[^\s\"'<>)\]]+"

@@ -211,7 +211,7 @@ class Passthrough:
 
     def _finish_whole(self) -> bytes:
         body = b"".join(self._held)
-        if is_error(body):
+        if read_whole(body)[0]:
             self.failure = self._read_error(body)
             raise self.failure
         chunks = self._encode_whole(body)
@@ -281,21 +281,19 @@ class Translated:
         return encode(chunks[0]) if len(chunks) == 1 else b"".join([encode(chunk) for chunk in chunks])
 
 
-def is_error(body: bytes) -> bool:
-    """Is this answer an error object, whatever its status says? Raises BadUpstreamResponse if it is not a JSON object."""
-    if not body.lstrip()[:1] == b"{":
+def read_whole(body: bytes) -> tuple[bool, Usage | None]:
+    """Is this answer an error object, whatever its status says; and what it reports to have used.
+
+    Raises BadUpstreamResponse for what is no JSON object, or neither an error nor a chat completion.
+    """
+    if body.lstrip()[:1] != b"{":
         raise BadUpstreamResponse("The provider answered with something that is not JSON.")
     ends = _decoded(body)
     if ends.failed:
-        return True
+        return True, None
     if not bytes(ends.choices):
         raise BadUpstreamResponse("The provider answered with JSON that is no chat completion.")
-    return False
-
-
-def usage_of(body: bytes) -> Usage | None:
-    """The usage of a whole chat completion."""
-    return read_usage(_decoded(body).usage)
+    return False, read_usage(ends.usage)
 
 
 def _decoded(payload: bytes) -> _Ends:

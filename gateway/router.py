@@ -59,7 +59,6 @@ class Router:
     ) -> None:
         self._routings = config.routings
         self._retry = config.retry
-        self._retries = {name: deployment.retry for name, deployment in config.deployments.items()}
         self._attempts: dict[str, Attempt] = {}
         self._wild: list[tuple[str, Attempt]] = []
         for name, deployment in config.deployments.items():
@@ -75,20 +74,20 @@ class Router:
             base = self._attempts.get(adapter.deployment) or dict(self._wild)[adapter.deployment[:-1]]
             target = replace(base.target, model=adapter.model) if adapter.model else base.target
             self._attempts[name] = replace(base, name=name, target=target, set=adapter.set, default=adapter.default)
-            self._retries[name] = self._retries[adapter.deployment]
+        self._routes = {name: Route((attempt,), attempt.retry) for name, attempt in self._attempts.items()}
         self._wild.sort(key=lambda wild: len(wild[0]), reverse=True)
         self.names: Sequence[str] = (*config.deployments, *config.adapters, *config.routings)
 
     def resolve(self, model: str, chance: Chance = random.random) -> Route:
         """The route of a model name; raises ModelNotFound."""
-        if (attempt := self._attempts.get(model)) is not None:
-            return Route((attempt,), self._retries[model])
+        if (route := self._routes.get(model)) is not None:
+            return route
         if (routing := self._routings.get(model)) is not None:
             attempts = tuple(dict.fromkeys(self._expand(model, chance)))
             return Route(attempts, routing.retry or self._retry)
         for prefix, attempt in self._wild:
             if model.startswith(prefix) and (rest := model[len(prefix) :]):
-                return Route((_wild(attempt, model, rest),), self._retry)
+                return Route((_wild(attempt, model, rest),), attempt.retry)
         raise not_found(model)
 
     def knows(self, model: str) -> bool:

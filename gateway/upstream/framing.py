@@ -35,6 +35,7 @@ class Framing:
             "_head_size",
             "_inflate",
             "_interim",
+            "_keeps",
             "_packed",
             "_parser",
             "_pending",
@@ -56,7 +57,7 @@ class Framing:
         self._pending: Headers = {}
         self._inflate: Any = None
         self._packed = self._unpacked = self._head_size = self._interim = self.status = 0
-        self._until_close = self._extra = self.complete = False
+        self._until_close = self._extra = self._keeps = self.complete = False
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return the body bytes that they hold. Raises UpstreamError for what HTTP does not allow."""
@@ -91,7 +92,7 @@ class Framing:
     @property
     def reusable(self) -> bool:
         """May another request follow on the connection?"""
-        return self.complete and not self._extra and not self._until_close and self._parser.should_keep_alive()
+        return self.complete and not self._extra and not self._until_close and self._keeps
 
     def on_message_begin(self) -> None:
         if self.complete:
@@ -130,6 +131,8 @@ class Framing:
     def on_message_complete(self) -> None:
         if self.status:
             self.complete = True
+            # llhttp forgets this with the next call.
+            self._keeps = self._parser.should_keep_alive()
 
     def _inflated(self, data: bytes) -> list[bytes]:
         pieces = []
