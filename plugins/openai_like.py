@@ -343,9 +343,8 @@ def function_tools(*, strict: bool) -> Step:
             return
         for tool in tools:
             if isinstance(tool, dict) and tool.get("type", "function") != "function":
-                raise UnsupportedParameter(
-                    "tools", f"holds a '{tool['type']}' tool; this provider has function tools only"
-                )
+                kind = str(tool["type"])[:40]
+                raise UnsupportedParameter("tools", f"holds a '{kind}' tool; this provider has function tools only")
         changed = [_plain_tool(edit, tool, strict=strict) for tool in tools]
         if changed != tools:
             edit.set("tools", changed)

@@ -19,6 +19,7 @@ _MARKS = (
 _BODY_MARKS = (b'"tool_calls"', b'"reasoning"', b'"token_logprobs"', b'"logprobs":-', b'"logprobs":0')
 _SOUND_ENDS = tuple(f'"finish_reason":{space}"{reason}"'.encode() for space in ("", " ") for reason in FINISH_REASONS)
 _ROLE = b'"role":"assistant",'
+_MOST_CHOICES = 128  # OpenAI's own limit; a provider's number must not decide how much is made up
 _FINISH = {"eos": "stop", "tool_call": "tool_calls"}
 
 
@@ -110,7 +111,8 @@ class ChunkMender:
         if self._usage is not None:
             owed.append({"choices": [], "usage": self._usage})
         self._usage = None
-        return [orjson.dumps({**self._identity, "object": CHUNK, **chunk}) for chunk in owed]
+        written = [_dumps({**self._identity, "object": CHUNK, **chunk}) for chunk in owed]
+        return [payload for payload in written if payload]
 
     def _ends(self) -> list[Json]:
         ends: list[Json] = []
@@ -165,7 +167,7 @@ class ChunkMender:
     def _choice(self, choice: Json, seed: str) -> list[Json]:
         """The mended choice; before it, those that should have begun earlier, as SDKs want them in order."""
         index = _whole_number(choice.get("index")) or 0
-        openers = [_opener(missing) for missing in range(index) if missing not in self._choices]
+        openers = [_opener(missing) for missing in range(min(index, _MOST_CHOICES)) if missing not in self._choices]
         for opener in openers:
             self._choices[opener["index"]] = _Choice()
         first = index not in self._choices
@@ -199,7 +201,8 @@ class ChunkMender:
         if "tool_calls" not in delta:
             return delta
         calls = delta.pop("tool_calls")
-        entries = [self._call(call, state, seed) for call in calls or () if isinstance(call, dict)]
+        calls = calls if isinstance(calls, list) else []
+        entries = [self._call(call, state, seed) for call in calls if isinstance(call, dict)]
         if kept := [entry for entry in entries if entry]:
             delta["tool_calls"] = kept
         return delta
@@ -214,8 +217,8 @@ class ChunkMender:
         arguments = _arguments(function.get("arguments"))
         if call.told:
             return _more(entry, function, call, arguments)
-        call.id = call.id or str(entry.get("id") or "")
-        call.name = call.name or str(function.get("name") or "")
+        call.id = call.id or _string(entry.get("id"))
+        call.name = call.name or _string(function.get("name"))
         call.arguments += arguments
         if not call.name:
             return None
@@ -226,7 +229,7 @@ class ChunkMender:
 
 def _find(entry: Json, state: _Choice) -> _Call:
     """The call that an entry belongs to: by its id if that is known, else by its index, else the latest."""
-    id_ = entry.get("id") or ""
+    id_ = _string(entry.get("id"))
     function = entry.get("function")
     named = isinstance(function, dict) and bool(function.get("name"))
     index = _whole_number(entry.get("index"))
@@ -268,6 +271,10 @@ def _tell(call: _Call) -> Json:
     return {"index": call.slot, "id": call.id, "type": "function", "function": function}
 
 
+def _string(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
 def _arguments(value: Any) -> str:
     if value is None or isinstance(value, str):
         return value or ""
@@ -284,7 +291,7 @@ def _opener(index: int) -> Json:
 
 def _settle(choice: Json, reason: Any) -> None:
     """Put one of the known reasons in place; what the provider said stays beside it."""
-    if reason not in FINISH_REASONS:
+    if not isinstance(reason, str) or reason not in FINISH_REASONS:
         choice["finish_reason"] = _FINISH.get(reason, "stop") if isinstance(reason, str) else "stop"
         choice["native_finish_reason"] = reason
 
@@ -323,7 +330,7 @@ def _whole(choice: Any, seed: str) -> Any:
     reason = choice.get("finish_reason")
     if not reason:
         mended["finish_reason"] = "tool_calls" if calls else "stop"
-    elif reason not in FINISH_REASONS:
+    else:
         _settle(mended, reason)
     mend_logprobs(mended, message.get("content"))
     return mended

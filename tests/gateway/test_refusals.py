@@ -185,6 +185,8 @@ def test_keys_accounts_and_hosts_never_reach_a_message(secret: str) -> None:
         "The model `meta-llama/Llama-3.3-70B-Instruct-Turbo` does not exist",
         "Unsupported value: 'messages[0].role' does not support 'developer' with this model.",
         "max_tokens must be <= 4,096; see messages.0.content.1",
+        "the key-value pairs of org_name, proj_name and key_id must be strings",
+        "accounts/fireworks/models/llama4maverickinstructbasic/versions/2 is not deployed",
         "claude-sonnet-4-5-20250929 needs key tools.0.function",
     ],
 )
