@@ -161,6 +161,8 @@ def _choice(job: Job, some: bool, forced: str) -> Json | None:
             job.applied.drop("tool_choice", "needs tools")
         return None
     choice = _native_choice(asked, job)
+    if choice["type"] == "tool" and choice["name"] not in [tool.get("name") for tool in job.applied.values["tools"]]:
+        raise InvalidRequest("'tool_choice' names a tool that is not among 'tools'.", param="tool_choice")
     if forced and choice["type"] in ("auto", "none"):
         others = choice["type"] == "auto" and len(job.applied.values["tools"]) > 1
         return {"type": "any"} if others else {"type": "tool", "name": forced}

@@ -6,7 +6,7 @@ import re
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.conversation import (
@@ -207,7 +207,8 @@ JSON = st.recursive(
 )
 
 
-@given(st.text(alphabet="abcXYZ019_-", max_size=30), st.dictionaries(st.text(), JSON))
+@given(st.text(alphabet="abcXYZ019_-", max_size=30), st.dictionaries(st.text(max_size=9), JSON, max_size=4))
+@settings(max_examples=50, deadline=None)
 def test_what_an_id_carries_comes_back(name, payload):
     assert uncarry(carry(name, payload)) == (name, payload)
 

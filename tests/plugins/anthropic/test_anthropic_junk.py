@@ -56,7 +56,7 @@ BLOCKS = st.sampled_from(["text", "thinking", "redacted_thinking", "tool_use", "
     st.dictionaries(st.sampled_from(sorted(PARAMS - {"model", "stream"} | {"anthropic"})), JSON, max_size=3),
     st.sampled_from(["claude-sonnet-4-5", "claude-sonnet-4-0", "claude-opus-4-8"]),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_value_of_any_parameter_is_sent_or_refused_clearly(body, family):
     try:
         request = build(family, **body)
@@ -69,7 +69,7 @@ def test_any_value_of_any_parameter_is_sent_or_refused_clearly(body, family):
 
 
 @given(st.lists(st.dictionaries(WORDS, JSON, max_size=4), min_size=1, max_size=4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_message_is_sent_or_refused_clearly(messages):
     spoken = [
         {**message, "role": "assistant"} if "tool_calls" in message else {"role": "user", **message}
@@ -126,7 +126,7 @@ EVENTS = st.builds(
 
 
 @given(st.lists(EVENTS, max_size=8))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_events_end_in_chunks_or_in_a_failure(items):
     stream = opened(tools=TOOLS)
     data = b"".join(b"data: %s\n\n" % orjson.dumps(item) for item in items)
@@ -140,7 +140,7 @@ def test_any_events_end_in_chunks_or_in_a_failure(items):
 
 
 @given(JSON, st.lists(st.dictionaries(WORDS, JSON, max_size=5) | JSON, max_size=4))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_answer_is_read_or_is_the_providers_fault(more, content):
     native = {"content": content, "usage": more, "stop_reason": more, "stop_details": more, "model": more}
     for body in (native, more):

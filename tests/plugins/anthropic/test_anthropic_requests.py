@@ -260,6 +260,7 @@ def test_what_asks_for_nothing_is_not_named_even_under_a_strict_policy(body):
         ({"tools": [{"type": "mystery"}]}, "tools"),
         ({"tools": [TOOL], "tool_choice": "maybe"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "maybe"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
         ({"response_format": {"type": "grammar"}}, "response_format"),
         ({"anthropic": {"model": "x"}}, "anthropic"),
         ({"anthropic": "x"}, "anthropic"),
