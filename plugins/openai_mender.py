@@ -13,12 +13,22 @@ from plugins.openai_logprobs import mend_logprobs
 
 # Without any of these a chunk is content alone, and sound. Content cannot hold them: its quotes are escaped.
 _MARKS = (
-    *(b'"tool_calls"', b'"role"', b'finish_reason":"', b'finish_reason": "', b'"usage":{', b'"usage": {'),
+    *(
+        b'"tool_calls":[',
+        b'"tool_calls": [',
+        b'"role":"',
+        b'"role": "',
+        b'finish_reason":"',
+        b'finish_reason": "',
+        b'"usage":{',
+        b'"usage": {',
+    ),
     *(b'"reasoning":"', b'"reasoning": "', b'"token_logprobs"', b'"logprobs":-', b'"logprobs": -', b'"logprobs":0'),
 )
 _BODY_MARKS = (b'"tool_calls"', b'"reasoning"', b'"token_logprobs"', b'"logprobs":-', b'"logprobs":0')
 _SOUND_ENDS = tuple(f'"finish_reason":{space}"{reason}"'.encode() for space in ("", " ") for reason in FINISH_REASONS)
 _ROLE = b'"role":"assistant",'
+_NO_CALLS = b',"tool_calls":null'
 _MOST_CHOICES = 128  # OpenAI's own limit; a provider's number must not decide how much is made up
 _FINISH = {"eos": "stop", "tool_call": "tool_calls"}
 
@@ -70,7 +80,7 @@ class ChunkMender:
         if begun and b'"delta"' in payload and b'"chat.completion.chunk"' in payload:
             if _ROLE in payload and self._expected == 1:
                 # Together repeats the role on every delta: taken out without parsing, 1 µs instead of 6.
-                payload = payload.replace(_ROLE, b"")
+                payload = payload.replace(_ROLE, b"").replace(_NO_CALLS, b"")
             for mark in _MARKS:
                 if mark in payload:
                     break

@@ -352,9 +352,17 @@ def test_a_custom_tools_delta_is_left_alone() -> None:
     }
 
 
-def test_null_tool_calls_go() -> None:
-    chunks = through(mender(), chunk({"delta": {"role": "assistant", "content": "a", "tool_calls": None}}))
-    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": "a"}
+def test_null_tool_calls_go_with_the_repeated_role() -> None:
+    said = chunk({"delta": {"role": "assistant", "content": "a", "tool_calls": None}})
+    deltas = [one["choices"][0]["delta"] for one in through(mender(), said, said)]
+    assert deltas == [{"role": "assistant", "content": "a"}, {"content": "a"}]
+
+
+def test_nulls_that_no_sdk_minds_cost_nothing() -> None:
+    opened = mender()
+    opened.chunk(chunk({"delta": {"role": "assistant", "content": ""}}))
+    said = chunk({"delta": {"content": "a", "role": None, "tool_calls": None}})
+    assert opened.chunk(said) is said
 
 
 def test_reasoning_is_told_under_the_name_that_clients_know() -> None:
