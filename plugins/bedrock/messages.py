@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.contract import Target
-from gateway.conversation import content_parts, content_text, fitting_id, pair_calls, read_call, tool_arguments
-from gateway.errors import InvalidRequest
+from gateway.conversation import content_parts, fitting_id, pair_calls, read_call, tool_arguments
+from gateway.errors import InvalidRequest, UnsupportedParameter
 from gateway.hub import Json
 from plugins.bedrock.blocks import EMPTY, NO_OUTPUT, Blocks, reasoning_blocks
 from plugins.bedrock.tools import ToolPlan
@@ -35,7 +35,7 @@ class Conversation:
         paired = pair_calls(request.get("messages") or (), lambda name: fitting_id(name, _ID))
         leading = next((n for n, m in enumerate(paired) if m.get("role") not in _SYSTEM), len(paired))
         for message in paired[:leading]:
-            self.system += self._blocks.content(message)
+            self.system += self._system(message)
         for message in paired[leading:]:
             self._add(message)
         self.messages = self._finished()
@@ -65,14 +65,20 @@ class Conversation:
             self._turns.append({"role": role, "content": []})
         return self._turns[-1]
 
+    def _system(self, message: Json) -> list[Json]:
+        blocks = self._blocks.content(message)
+        if not all({"text", "cachePoint"} & set(block) for block in blocks):
+            raise UnsupportedParameter("messages", "holds a system message with more than text in it")
+        return blocks
+
     def _late_system(self, message: Json) -> None:
         """Kept in its place: to move it to the top would change its meaning and the cached prefix."""
+        blocks = self._system(message)
         if self._abilities.get("mid_system") and self._turns and self._turns[-1]["role"] == "user":
-            text = content_text(message.get("content"))
-            if text.strip():
-                self._turns.append({"role": "system", "content": [{"text": text}]})
+            if blocks:
+                self._turns.append({"role": "system", "content": blocks})
             return
-        self._turn("user")["content"] += map(_marked, self._blocks.content(message))
+        self._turn("user")["content"] += map(_marked, blocks)
 
     def _assistant(self, message: Json) -> None:
         calls = message.get("tool_calls") or ()

@@ -14,6 +14,7 @@ _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh":
 _LEVELS = ("low", "medium", "high", "xhigh", "max")
 _NAMES = ("thinking", "reasoning", "reasoning_effort")
 _EXTRA = "additionalModelRequestFields"
+_CLAUDE = ("budget", "both", "adaptive", "always")
 _USAGE_PATH = "/usage/output_tokens_details"
 
 
@@ -70,13 +71,13 @@ class Thinking:
     @property
     def needs_replay(self) -> bool:
         """Must a tool loop bring back the thinking that it began with?"""
-        return self._how == "budget"
+        return self._how in _CLAUDE
 
     def write(self, wish: Wish | None) -> bool:
         """Does Claude think now, so that sampling and forced tools are refused?"""
         if wish is None:
             return False
-        if self._how in ("budget", "both", "adaptive", "always"):
+        if self._how in _CLAUDE:
             return self._claude(wish)
         self._other(wish)
         return False
@@ -131,10 +132,17 @@ class Thinking:
 
 
 def make_room(body: Json, cap: int) -> bool:
-    """Raise `maxTokens` above the thinking budget, or lower the budget under the cap; True if something changed."""
+    """Raise `maxTokens` above the thinking budget, or lower the budget under the cap; True if the limit changed.
+
+    Where the client names no limit, the model's own is said: a default below the budget would be refused.
+    """
     thinking = body.get(_EXTRA, {}).get("thinking", {})
     budget, most = thinking.get("budget_tokens"), body.get("inferenceConfig", {}).get("maxTokens")
-    if budget is None or most is None or most > budget:
+    if budget is None or (most or 0) > budget:
+        return False
+    if most is None:
+        if cap:
+            body.setdefault("inferenceConfig", {})["maxTokens"] = cap
         return False
     room = budget + most
     if cap and room > cap:

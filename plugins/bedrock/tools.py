@@ -104,8 +104,10 @@ class ToolConfig:
             specs.append(self._answer_spec())
             if mode not in ("required", "named"):
                 mode = "required" if tools and mode != "none" else "answer"
-        if not specs and self._used:
-            specs = [self._spec(name, name, {"type": "object", "properties": {}}) for name in dict.fromkeys(self._used)]
+        if not any("toolSpec" in spec for spec in specs):
+            specs += [
+                self._spec(name, name, {"type": "object", "properties": {}}) for name in dict.fromkeys(self._used)
+            ]
         if not specs:
             return
         applied.put("toolConfig.tools", specs)

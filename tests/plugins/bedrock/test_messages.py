@@ -277,3 +277,11 @@ def test_a_cache_point_never_stands_first_or_behind_thinking() -> None:
 
 def test_a_blank_late_system_message_leaves_no_turn() -> None:
     assert [turn["role"] for turn in turns(*ASK, says("system", " "), model=OPUS_48)] == ["user"]
+
+
+@pytest.mark.parametrize("messages", [[], ASK])
+@pytest.mark.parametrize("model", [CLAUDE, OPUS_48])
+def test_a_system_message_holds_text_only(model: str, messages: list[Json]) -> None:
+    picture = says("system", [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": PNG}}])
+    with pytest.raises(UnsupportedParameter):
+        build(model, messages=[*messages, picture])

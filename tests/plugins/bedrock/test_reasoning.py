@@ -144,3 +144,20 @@ def test_thinking_blocks_that_are_no_objects_are_passed_over() -> None:
 def test_thinking_among_the_parts_of_the_content_comes_first_too() -> None:
     content = turns(*ASK, says("assistant", [{"type": "text", "text": "ok"}, SIGNED]))[1]["content"]
     assert [next(iter(block)) for block in content] == ["reasoningContent", "text"]
+
+
+def test_a_budget_without_a_limit_gets_the_models_own() -> None:
+    assert build(CLAUDE, reasoning_effort="max")["inferenceConfig"] == {"maxTokens": 64_000}
+    assert "inferenceConfig" not in build(SONNET_46, reasoning_effort="max")
+
+
+def test_an_adaptive_model_too_gives_up_in_a_tool_loop_without_its_thinking() -> None:
+    loop = [*ASK, says("assistant", None, tool_calls=[CALL]), RESULT]
+    assert built(target(SONNET_46), messages=loop, reasoning_effort="high").dropped == ("reasoning_effort",)
+    turned_off = built(target(SONNET_46), messages=loop, reasoning_effort="none")
+    assert turned_off.dropped == ()
+
+
+def test_no_limit_is_invented_for_a_model_whose_own_is_unknown() -> None:
+    where = target("private", abilities={"thinking": "budget"})
+    assert "inferenceConfig" not in orjson.loads(built(where, reasoning_effort="max").body)

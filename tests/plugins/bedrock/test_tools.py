@@ -119,3 +119,18 @@ def test_no_tool_choice_beside_an_emulated_schema_leaves_the_schema_alone() -> N
     config = build(NOVA, tools=[WEATHER], tool_choice="none", response_format=wanted)["toolConfig"]
     assert [tool["toolSpec"]["name"] for tool in config["tools"]] == ["json_answer"]
     assert config["toolChoice"] == {"tool": {"name": "json_answer"}}
+
+
+def test_a_required_choice_stays_so_beside_an_emulated_schema() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+    config = build(NOVA, tools=[WEATHER], tool_choice="required", response_format=wanted)["toolConfig"]
+    assert config["toolChoice"] == {"any": {}}
+    forced = {"type": "function", "function": {"name": "weather"}}
+    config = build(NOVA, tools=[WEATHER], tool_choice=forced, response_format=wanted)["toolConfig"]
+    assert config["toolChoice"] == {"tool": {"name": "weather"}}
+
+
+def test_a_history_with_tools_brings_them_back_beside_a_web_search_too() -> None:
+    body = build(NOVA, web_search_options={}, messages=[*ASK, says("assistant", None, tool_calls=[CALL]), RESULT])
+    check(body)
+    assert [next(iter(tool)) for tool in body["toolConfig"]["tools"]] == ["systemTool", "toolSpec"]
