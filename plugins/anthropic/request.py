@@ -84,8 +84,6 @@ def _given_name(name: str, given: Json) -> str:
 def _set_limit(job: Job, chat: ChatRequest) -> None:
     """`max_tokens` is required: the client's within what the model can answer, else all of that."""
     cap = job.can("max_output")
-    if _LONG_OUTPUT[0] in _betas(chat, job.target):
-        cap = max(cap, _LONG_OUTPUT[1])
     name = "max_completion_tokens" if job.asked("max_completion_tokens") is not None else "max_tokens"
     wanted = job.asked(name)
     if wanted is None:
@@ -93,6 +91,8 @@ def _set_limit(job: Job, chat: ChatRequest) -> None:
         return
     if isinstance(wanted, bool) or not isinstance(wanted, int | float) or wanted != wanted // 1 or wanted < 0:
         raise InvalidRequest(f"'{name}' must be a whole number that is not negative.", param=name)
+    if wanted > cap and _LONG_OUTPUT[0] in _betas(chat, job.target):
+        cap = _LONG_OUTPUT[1]
     job.applied.values["max_tokens"] = min(int(wanted), cap)
     if wanted > cap:
         job.applied.translate(name)

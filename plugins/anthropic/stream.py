@@ -290,8 +290,13 @@ def _whole_events(data: bytes) -> list[bytes] | None:
     """
     if not data.startswith(b"event: ") or not data.endswith(b"\n\n") or b"\r" in data:
         return None
-    payloads = [event.partition(b"\ndata: ")[2] for event in data[:-2].split(b"\n\n")]
-    return None if any(not payload or b"\n" in payload for payload in payloads) else payloads
+    payloads = []
+    for event in data[:-2].split(b"\n\n"):
+        payload = event.partition(b"\ndata: ")[2]
+        if not payload or b"\n" in payload:
+            return None
+        payloads.append(payload)
+    return payloads
 
 
 def _arguments(call: _Call, piece: str) -> Json:

@@ -259,12 +259,25 @@ def test_an_input_that_came_with_its_start_is_not_lost():
 
 
 def test_a_message_that_starts_with_content_loses_none_of_it():
+    cited = {**TEXT, "citations": [{"url": "https://a.example", "title": "A"}]}
     data = events(
-        {"type": "message_start", "message": message(TEXT)},
+        {"type": "message_start", "message": message(cited)},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
         {"type": "message_stop"},
     )
-    assert plain(accumulated(decoded([data])))["content"] == "Hello there"
+    found = plain(accumulated(decoded([data])))
+    assert found["content"] == "Hello there"
+    assert found["annotations"][0]["url_citation"]["end_index"] == len("Hello there")
+
+
+def test_events_in_another_form_are_read_all_the_same():
+    data = streamed(message(TEXT))
+    for other in (
+        data.replace(b"\n", b"\r\n"),
+        re.sub(rb"event: \w+\n", b"", data),
+        data.replace(b"data: ", b"data: \ndata: "),
+    ):
+        assert decoded([other]) == decoded([data])
 
 
 def test_server_tools_are_no_client_tool_calls_peer_bug_22():

@@ -476,6 +476,11 @@ def test_a_custom_tool_takes_one_string_and_tells_its_grammar():
     assert "start: A" in tool["description"]
 
 
+def test_a_custom_tool_without_words_has_no_description():
+    (tool,) = sent(tools=[{"type": "custom", "custom": {"name": "sh", "format": {"type": "text"}}}])["tools"]
+    assert "description" not in tool
+
+
 def test_odd_names_are_mapped_for_tool_choice_and_history_alike():
     tool = {"type": "function", "function": {"name": "a.b"}}
     history = calls("c")
