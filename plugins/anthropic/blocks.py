@@ -12,6 +12,8 @@ from gateway.hub import Json
 
 IMAGES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 THOUGHTS = ("thinking", "redacted_thinking")
+# Under which a tool-call id carries signed thoughts; Claude on Bedrock reads and writes the same.
+THOUGHTS_KEY = "anthropic"
 
 # Blocks of the provider's own that travel on unchanged.
 _NATIVE = re.compile(
@@ -113,8 +115,8 @@ def _items(value: Any) -> list[Any]:
 def _carried(message: Json) -> list[Any]:
     for call in message.get("tool_calls") or ():
         payload = call.get("carried")
-        if isinstance(payload, dict) and isinstance(payload.get("thinking_blocks"), list):
-            return list(payload["thinking_blocks"])
+        if isinstance(payload, dict) and isinstance(payload.get(THOUGHTS_KEY), list):
+            return list(payload[THOUGHTS_KEY])
     return []
 
 

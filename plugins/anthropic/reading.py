@@ -13,6 +13,7 @@ from gateway.conversation import ToolNames, carry, modern
 from gateway.errors import UpstreamError
 from gateway.hub import Json
 from gateway.refusals import plain_text, refusal
+from plugins.anthropic.blocks import THOUGHTS_KEY
 from plugins.anthropic.job import book_of, json_tool, wanted_schema, wrapped
 
 FINISH = {
@@ -55,7 +56,7 @@ class Reading:
 
     def call_id(self, native: str, thoughts: Sequence[Json]) -> str:
         """The id of a turn's first call, with the thoughts before it inside where the deployment wants that."""
-        return carry(native, {"thinking_blocks": list(thoughts)}) if self.carries and thoughts else native
+        return carry(native, {THOUGHTS_KEY: list(thoughts)}) if self.carries and thoughts else native
 
     def content(self, text: str) -> str:
         """The content that the JSON tool's input stands for; what is cut short stays as it is."""
