@@ -11,6 +11,7 @@ from gateway.config.types import Retry
 from gateway.contract import ChatRequest, Dialect, Stamp
 from gateway.errors import GatewayError, UpstreamError
 from gateway.exchange import Answer, Upstreams, exchange
+from gateway.fan import fan_out, wanted
 from gateway.health import BreakerRule, Health
 from gateway.log import News
 from gateway.router import Attempt, Route
@@ -50,7 +51,7 @@ async def first_answer(
         health.begin(loop.time(), retry=again)
         tries.last = attempt.name
         try:
-            answer = await exchange(replaced(attempt, without), chat, dialect, stamp, upstreams, deadline)
+            answer = await _once(replaced(attempt, without), chat, dialect, stamp, upstreams, deadline)
         except UpstreamError as error:
             health.end(retry=again)
             tries.made.append(f"{attempt.name}={error.details.get('upstream_status') or error.code}")
@@ -73,6 +74,15 @@ async def first_answer(
             health.end(retry=again)
             health.active += 1
             return answer
+
+
+async def _once(
+    attempt: Attempt, chat: ChatRequest, dialect: Dialect, stamp: Stamp, upstreams: Upstreams, deadline: float
+) -> Answer:
+    count = wanted(attempt, chat) if attempt.target.emulate else 1
+    if count > 1:
+        return await fan_out(count, attempt, chat, dialect, stamp, upstreams, deadline)
+    return await exchange(attempt, chat, dialect, stamp, upstreams, deadline)
 
 
 def settle(answer: Answer, upstreams: Upstreams, failure: GatewayError | None) -> None:

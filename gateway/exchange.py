@@ -17,7 +17,7 @@ from gateway.envelope import Envelope
 from gateway.errors import BadUpstreamResponse, InvalidRequest, UpstreamError
 from gateway.health import Health
 from gateway.log import News
-from gateway.pump import Pump
+from gateway.pump import Flow, Pump
 from gateway.relay import Passthrough, Translated, read_whole
 from gateway.router import Attempt
 from gateway.upstream import Account, Call, Collector, Sink, Sweep
@@ -57,8 +57,7 @@ class Answer:
     upstream_id: str
     body: bytes = b""
     usage: Usage | None = None
-    pump: Pump | None = None
-    relay: Relay | None = None
+    pump: Flow | None = None
 
 
 async def exchange(
@@ -93,7 +92,7 @@ async def exchange(
         raise _refusal(attempt, call.status, call.headers, call.sink.body)
     answer = Answer(attempt, request, next((call.headers[name] for name in REQUEST_ID if name in call.headers), ""))
     if isinstance(call.sink, Pump):
-        answer.pump, answer.relay = call.sink, relay
+        answer.pump = call.sink
     elif isinstance(call.sink, Collector):
         answer.body, answer.usage = _whole(attempt, chat, dialect, stamp, call.sink.body)
     return answer

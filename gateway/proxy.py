@@ -15,11 +15,13 @@ from aiohttp import web
 
 from gateway.access import Access, Caller, check_local
 from gateway.attempts import Tries, first_answer, settle
+from gateway.capabilities import capabilities
 from gateway.config.types import Config
 from gateway.contract import ChatRequest, Dialect, Stamp
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.exchange import Answer, Upstreams
 from gateway.front import CLOSE, KEEP, Bounds, Client, answer, check_request, head, read_body
+from gateway.hub import Json
 from gateway.limits import Ledger
 from gateway.log import Log, Record
 from gateway.router import Router, not_found
@@ -33,6 +35,7 @@ EVENT_STREAM = {
     "x-accel-buffering": "no",
 }
 MODELS = "/v1/models"
+CAPABILITIES = "/v1/capabilities"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Proxy:
             caller = self._admit(request, snapshot, record)
             dialect = self._dialects.get(request.path)
             if dialect is None:
-                return self._list_models(request, snapshot, caller, record)
+                return self._list(request, snapshot, caller, record)
             chat = await self._read_chat(request, dialect, record)
             if not caller.may_use(chat.model):
                 raise not_found(chat.model)
@@ -126,7 +129,7 @@ class Proxy:
             pump.stop()
             settle(got, upstreams, outcome)
             record.sent = pump.sent
-            record.usage = got.relay.usage() if got.relay is not None else None
+            record.usage = pump.usage()
         if outcome is not None:
             record.code = outcome.code or "internal_error"
         return KEEP if outcome is None and chunked and self._stays(request) else CLOSE
@@ -135,7 +138,7 @@ class Proxy:
         """Path, method and key, in this order; raises GatewayError."""
         dialect = self._dialects.get(request.path)
         allowed = "POST" if dialect else "GET"
-        if dialect is None and request.path != MODELS and not request.path.startswith(MODELS + "/"):
+        if dialect is None and request.path not in {MODELS, CAPABILITIES} and not request.path.startswith(MODELS + "/"):
             raise GatewayError(
                 "There is nothing at this path.", status=404, kind="invalid_request_error", code="not_found"
             )
@@ -162,11 +165,14 @@ class Proxy:
         record.stream = chat.stream
         return chat
 
-    def _list_models(
-        self, request: web.BaseRequest, snapshot: Snapshot, caller: Caller, record: Record
-    ) -> web.StreamResponse:
+    def _list(self, request: web.BaseRequest, snapshot: Snapshot, caller: Caller, record: Record) -> web.StreamResponse:
+        """The models that the caller may use, what they can do, or one of them."""
+        names = [name for name in snapshot.router.names if caller.may_use(name)]
+        if request.path == CAPABILITIES:
+            found = capabilities(snapshot.router, names)
+            return self._reply(request, 200, {}, orjson.dumps({"object": "list", "data": found}), record)
         if request.path == MODELS:
-            found = [_model(name) for name in snapshot.router.names if caller.may_use(name)]
+            found = [_model(name) for name in names]
             return self._reply(request, 200, {}, orjson.dumps({"object": "list", "data": found}), record)
         name = request.path.removeprefix(MODELS + "/")
         if not caller.may_use(name) or not snapshot.router.knows(name):
@@ -231,7 +237,7 @@ class Proxy:
         )
 
 
-def _model(name: str) -> dict[str, object]:
+def _model(name: str) -> Json:
     return {"id": name, "object": "model", "created": 0, "owned_by": "sluiceway"}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from gateway.contract import Relay
+from gateway.contract import Relay, Usage
 from gateway.errors import GatewayError, UpstreamError
 from gateway.upstream import Call, Sweep
 
@@ -28,6 +28,20 @@ class Outlet(Protocol):
     def hang_up(self) -> None: ...
     def abort(self) -> None: ...
     def buffered(self) -> int: ...
+
+
+class Flow(Protocol):
+    """A stream that is ready to go to a client."""
+
+    finished: asyncio.Future[GatewayError | None]
+    sent: int
+
+    def flow(self, outlet: Outlet, head: bytes, chunked: bool) -> None: ...
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
+    def fail(self, error: GatewayError) -> None: ...
+    def stop(self) -> None: ...
+    def usage(self) -> Usage | None: ...
 
 
 class Pump:
@@ -162,6 +176,10 @@ class Pump:
         """Nobody is there to write to any more."""
         self._sweep.discard(self)
         self._call.abort()
+
+    def usage(self) -> Usage | None:
+        """What the provider said that the stream used; a part of it while the stream is not complete."""
+        return self._relay.usage()
 
     def sweep(self, now: float) -> None:
         """Keep a silent stream alive, and give up on a client that takes nothing."""

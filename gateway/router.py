@@ -98,6 +98,12 @@ class Router:
             return False
         return True
 
+    def behind(self, name: str) -> Sequence[Attempt]:
+        """The attempts that a listed name may lead to, in the order of the file; a wildcard's as it is written."""
+        if name in self._routings:
+            return tuple(dict.fromkeys(self._expand(name, lambda: 0.0)))
+        return (self._attempts.get(name) or dict(self._wild)[name[:-1]],)
+
     def attempts(self) -> Iterator[Attempt]:
         """Every attempt that some name leads to, wildcards as they are written."""
         yield from self._attempts.values()
@@ -107,7 +113,7 @@ class Router:
         """The attempts behind a name, best first; configuration has no cycles."""
         routing = self._routings.get(name)
         if routing is None:
-            yield self._attempts[name]
+            yield self._attempts.get(name) or self.resolve(name).attempts[0]
             return
         for use in (*_ordered(routing, chance), *routing.fallback):
             yield from self._expand(use, chance)
