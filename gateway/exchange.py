@@ -68,7 +68,7 @@ async def exchange(
     Raises UpstreamError for everything that the provider or the way to it did wrong, and InvalidRequest for what this
     provider cannot be asked. `deadline` is a time of the event loop.
     """
-    chat = _adapted(attempt, chat)
+    chat = adapted(attempt, chat)
     native = attempt.provider.native.get(dialect.name)
     speech = native or attempt.provider.chat
     if speech is None:
@@ -110,7 +110,7 @@ def _headers(attempt: Attempt, chat: ChatRequest, request: UpstreamRequest, upst
     return headers
 
 
-def _adapted(attempt: Attempt, chat: ChatRequest) -> ChatRequest:
+def adapted(attempt: Attempt, chat: ChatRequest) -> ChatRequest:
     """The request with an adapter's parameters over and under the client's."""
     if not (attempt.set or attempt.default):
         return chat

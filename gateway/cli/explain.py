@@ -1,0 +1,135 @@
+"""`sluiceway explain`: what a request would become, offline and with secrets masked."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gateway.capabilities import decision
+from gateway.cli.options import (
+    FINDINGS,
+    USAGE,
+    add_format,
+    find_config,
+    no_config,
+    parser,
+    print_findings,
+    print_json,
+    read_config,
+)
+from gateway.config.models import abilities_of
+from gateway.config.plugins import Registry
+from gateway.contract import ChatRequest, Credential, UpstreamRequest
+from gateway.dialects.openai_chat import DIALECT
+from gateway.errors import GatewayError
+from gateway.exchange import adapted
+from gateway.hub import Json
+from gateway.router import Attempt, Router
+
+MASK = "***"
+HELLO = b'{"messages":[{"role":"user","content":"Hello!"}]}'
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the ordered attempts, the decision for each parameter, and the exact upstream requests."""
+    made = parser("explain", __doc__)
+    made.add_argument("-m", "--model", help="the model to ask for (default: the body's)")
+    made.add_argument(
+        "-d", "--data", metavar="FILE", help="a request body; - is standard input (default: a short chat)"
+    )
+    add_format(made)
+    options = made.parse_args(arguments)
+    loaded = read_config(find_config(options.config), Registry())
+    if loaded is None or loaded.config is None:
+        print(no_config(), file=sys.stderr) if loaded is None else print_findings(loaded.findings)
+        return FINDINGS
+    try:
+        chat = _chat(options.model, _body(options.data))
+        route = Router(loaded.config, Registry(), abilities_of).resolve(chat.model, lambda: 0.0)
+    except OSError as error:
+        print(f"sluiceway explain: {options.data}: {error.strerror}", file=sys.stderr)
+        return USAGE
+    except GatewayError as error:
+        print(f"sluiceway explain: {error.message}", file=sys.stderr)
+        return FINDINGS
+    plans = [explained(attempt, chat) for attempt in route.attempts]
+    if options.format == "json":
+        print_json({"model": chat.model, "attempts": plans})
+    else:
+        for number, plan in enumerate(plans, 1):
+            _print(number, plan)
+    return FINDINGS if all("error" in plan for plan in plans) else 0
+
+
+def explained(attempt: Attempt, chat: ChatRequest) -> Json:
+    """One attempt: its decisions for the request's parameters, and the upstream request or the refusal."""
+    provider, target = attempt.provider, attempt.target
+    chat = adapted(attempt, chat)
+    table = provider.table(target)
+    unknown = {"decision": "forward" if DIALECT.name in provider.native else "drop", "note": "unknown to the gateway"}
+    plan: Json = {
+        "deployment": attempt.name,
+        "provider": provider.name,
+        "parameters": {name: decision(table[name]) if name in table else unknown for name in chat.names()},
+    }
+    speech = provider.native.get(DIALECT.name) or provider.chat
+    assert speech is not None
+    try:
+        request = speech.build_request(chat, target)
+    except GatewayError as error:
+        return {**plan, "error": error.body()["error"]}
+    told = {"dropped": list(request.dropped), "translated": list(request.translated)}
+    return {**plan, **told, "request": _request(attempt, request)}
+
+
+def _request(attempt: Attempt, request: UpstreamRequest) -> Json:
+    kind: Any = {"key": "key", "aws": "aws"}.get(attempt.provider.credential(attempt.target.options), "bearer")
+    credential = Credential(kind, token=MASK, access_key=MASK, secret_key=MASK)
+    headers = {
+        "content-type": "application/json",
+        **request.headers,
+        **attempt.provider.authorize(request, credential, time.time()),
+    }
+    headers["content-length"] = str(len(request.body))
+    return {"method": request.method, "url": request.url, "headers": headers, "body": request.body.decode()}
+
+
+def _body(path: str | None) -> bytes:
+    if path is None:
+        return HELLO
+    return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+
+
+def _chat(model: str | None, body: bytes) -> ChatRequest:
+    if model is not None:
+        try:
+            given = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            given = None
+        if isinstance(given, dict) and given.get("model") != model:
+            body = orjson.dumps({**given, "model": model})
+    return DIALECT.open_request(body, {})
+
+
+def _print(number: int, plan: Json) -> None:
+    print(f"attempt {number}: {plan['deployment']} ({plan['provider']})")
+    for name, row in plan["parameters"].items():
+        goes = f" as {row['as']}" if row.get("as") else ""
+        note = f"  ({row['note']})" if row.get("note") else ""
+        print(f"  {name}: {row['decision']}{goes}{note}")
+    if error := plan.get("error"):
+        print(f"  refused: {error['code']}: {error['message']}\n")
+        return
+    for told in ("dropped", "translated"):
+        if plan[told]:
+            print(f"  {told}: {', '.join(plan[told])}")
+    request = plan["request"]
+    print(f"\n{request['method']} {request['url']}")
+    for name, value in request["headers"].items():
+        print(f"{name}: {value}")
+    print(f"\n{request['body']}\n")
