@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import orjson
@@ -29,7 +30,7 @@ FromWhole = Callable[[bytes], list[Json]]
 class _Ends(msgspec.Struct):
     """The parts of a chat completion or chunk that say how it went."""
 
-    usage: Json | None = None
+    usage: Any = None
     error: msgspec.Raw = msgspec.Raw()
     choices: msgspec.Raw = msgspec.Raw()
 
@@ -42,6 +43,7 @@ class _Ends(msgspec.Struct):
 _UNREADABLE = _Ends()
 _ends = msgspec.json.Decoder(_Ends).decode
 _NOTHING = (b"", b"null", b"false", b'""', b"{}")
+_BLANK = b" \t\r\n\xef\xbb\xbf"
 
 
 class Passthrough:
@@ -54,6 +56,7 @@ class Passthrough:
 
     __slots__ = (
         *(
+            "_blank",
             "_encode_whole",
             "_finished",
             "_held",
@@ -62,6 +65,7 @@ class Passthrough:
             "_mender",
             "_read_error",
             "_size",
+            "_tail",
             "_whole",
             "_withhold",
         ),
@@ -88,6 +92,8 @@ class Passthrough:
         self._encode_whole = from_whole
         self._held: list[bytes] = []
         self._size = 0
+        self._tail = b""
+        self._blank = True
         self._whole = False
         self._finished = False
         self._last: deque[bytes] = deque(maxlen=4)
@@ -96,7 +102,7 @@ class Passthrough:
         """Take bytes cut anywhere; return the whole events that they completed."""
         if self.done or self.failure:
             return b""
-        if self._held or not data.endswith(_ENDS):
+        if self._held or not self.started or not data.endswith(_ENDS):
             data = self._completed(data)
             if not data:
                 return data
@@ -104,8 +110,8 @@ class Passthrough:
             return self._looked_through(data)
         if self._withhold and _USAGE.search(data):
             return self._looked_through(data)
-        self._last.append(data)
-        if data[:1] != b":":
+        if data[:1] != b":" or b"data:" in data:
+            self._last.append(data)
             self.events += 1
         return data
 
@@ -143,11 +149,13 @@ class Passthrough:
 
     def _completed(self, data: bytes) -> bytes:
         """Hold what is not yet a whole event; return what is."""
-        if not self.started and not self._held and data.lstrip()[:1] == b"{":
-            self._whole = True
-        before = self._held[-1][-3:] if self._held else b""
+        if self._blank and (text := data.lstrip(_BLANK)):
+            self._blank = False
+            self._whole = text[:1] == b"{"
+        seen = self._tail + data
         self._size += len(data)
-        if self._whole or not _BOUNDARY.search(before + data):
+        if self._whole or not _BOUNDARY.search(seen):
+            self._tail = seen[-3:]
             self._held.append(data)
             if self._size > self._limit:
                 self.failure = BadUpstreamResponse(f"The provider sent an event larger than {self._limit} bytes.")
@@ -156,6 +164,7 @@ class Passthrough:
         end = max(whole.rfind(boundary) + len(boundary) for boundary in _ENDS if boundary in whole)
         rest = whole[end:]
         self._held = [rest] if rest else []
+        self._tail = rest[-3:]
         self._size = len(rest)
         return whole[:end]
 
@@ -214,11 +223,12 @@ class Passthrough:
         if read_whole(body)[0]:
             self.failure = self._read_error(body)
             raise self.failure
-        chunks = self._encode_whole(body)
+        chunks = self._encode_whole(self._mender.body(body) if self._mender is not None else body)
         self.done = self.started = True
-        out = b"".join(event(orjson.dumps(chunk)) for chunk in chunks)
-        self._last.append(out)
-        return out + _DONE_EVENT
+        payloads = [orjson.dumps(chunk) for chunk in chunks]
+        self._last.append(b"".join(map(event, payloads)))
+        kept = [payload for payload in payloads if not (self._withhold and _is_usage_chunk(payload))]
+        return b"".join(map(event, kept)) + _DONE_EVENT
 
 
 class Translated:

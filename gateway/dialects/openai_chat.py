@@ -72,7 +72,7 @@ def chunks_of(body: bytes) -> list[Json]:
 
 
 def _chunk(base: Json, choice: Json) -> Json:
-    delta = dict(choice["message"])
+    delta = {**choice["message"]}
     if calls := delta.get("tool_calls"):
         delta["tool_calls"] = [{"index": index, **call} for index, call in enumerate(calls)]
     return {**base, "choices": [{"index": choice["index"], "delta": delta, "finish_reason": None}]}
