@@ -136,6 +136,7 @@ class App:
                 self._accounts[account] = Account(
                     headers, self._resolver, str(entry.ca_file) if entry.ca_file else None
                 )
+                self._sweep.add(self._accounts[account])
             accounts[name] = self._accounts[account]
             kind, options = _secret(self._providers[entry.type], entry)
             secret = (name, kind, repr(sorted(options.items())))
@@ -144,7 +145,9 @@ class App:
                 self._sources[secret] = source(kind, options)
             sources[name] = self._sources[secret]
         for gone in self._accounts.keys() - used_accounts:
-            self._accounts.pop(gone).retire()
+            retired = self._accounts.pop(gone)
+            retired.retire()
+            self._sweep.discard(retired)
         for old in self._sources.keys() - used_sources:
             self._background(self._sources.pop(old).close())
         upstreams = Upstreams(

@@ -46,6 +46,11 @@ class Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.answered = False
 
+    @property
+    def unwanted(self) -> bool:
+        """Is an answer under way that nobody waits for?"""
+        return isinstance(self._receiver, Discard)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # a stream transport, by how it was made
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
@@ -71,6 +76,8 @@ class Connection(asyncio.Protocol):
         """The receiver has what it wanted: read on to the answer's end for the pool's sake alone."""
         if self._receiver is not None:
             self._receiver = Discard()
+            self.idle_since = asyncio.get_running_loop().time()
+            self._read_on()
 
     def data_received(self, data: bytes) -> None:
         receiver = self._receiver
@@ -114,6 +121,7 @@ class Connection(asyncio.Protocol):
         receiver, self._receiver = self._receiver, None
         assert receiver is not None
         if self._framing.reusable and not self.closed and not self.transport.get_write_buffer_size():
+            self._read_on()
             self._home.put_back(self)
         else:
             self._close()
@@ -121,6 +129,11 @@ class Connection(asyncio.Protocol):
             receiver.end()
         else:
             receiver.lost(Truncated("The provider's packed answer ended too early."))
+
+    def _read_on(self) -> None:
+        """Undo a pause: whoever asked for it is served, and will not ask to resume."""
+        if not self.closed and not self.transport.is_reading():
+            self.transport.resume_reading()
 
     def _fail(self, error: UpstreamError) -> None:
         receiver, self._receiver = self._receiver, None

@@ -13,6 +13,7 @@ from gateway.upstream.dial import Resolver, dial, tls_context
 # Below the 15-60 s after which providers' own front ends close an idle connection.
 IDLE = 15.0
 MAX_IDLE = 256
+TRIM_EVERY = 1.0
 KNOWN_URLS = 1024
 
 
@@ -79,7 +80,10 @@ class Endpoint:
         self._all.discard(connection)
 
     def trim(self, now: float) -> None:
-        """Close what has been idle for too long."""
+        """Close what has been idle for too long, and what still sends an answer that nobody wants."""
+        for connection in tuple(self._all):
+            if connection.unwanted and now - connection.idle_since >= IDLE:
+                connection.abort()
         while self._idle and (self._idle[0].closed or now - self._idle[0].idle_since >= IDLE):
             connection = self._idle.pop(0)
             if not connection.closed:
@@ -105,10 +109,12 @@ class Account:
         self._resolver = resolver
         self._tls = tls_context(ca_file)
         self._endpoints: dict[str, Endpoint] = {}
+        self._trimmed = 0.0
 
     def endpoint(self, url: str) -> Endpoint:
         """The endpoint that serves an absolute URL."""
-        origin = url[: url.find("/", url.find("://") + 3)]
+        end = url.find("/", url.find("://") + 3)
+        origin = url[:end] if end >= 0 else url
         endpoint = self._endpoints.get(origin)
         if endpoint is None:
             endpoint = self._endpoints[origin] = Endpoint(origin, self._headers, self._resolver, self._tls)
@@ -117,6 +123,13 @@ class Account:
     def endpoints(self) -> list[Endpoint]:
         """Those made so far."""
         return list(self._endpoints.values())
+
+    def sweep(self, now: float) -> None:
+        """Once a second, close what has been idle for too long."""
+        if now - self._trimmed >= TRIM_EVERY:
+            self._trimmed = now
+            for endpoint in self._endpoints.values():
+                endpoint.trim(now)
 
     def retire(self) -> None:
         """A reload no longer names the account: close each connection once its exchange has ended."""

@@ -37,7 +37,8 @@ class Sweep:
             self._handle.cancel()
 
     def _tick(self) -> None:
+        # First, so that an error in one of them does not end the sweeping of all.
+        self.start()
         now = asyncio.get_running_loop().time()
         for timed in tuple(self._open):
             timed.sweep(now)
-        self.start()
