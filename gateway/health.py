@@ -79,9 +79,9 @@ class Health:
             self._in_a_row, self._since = 0, now
         self._in_a_row += 1
         self._recent.append((now, False))
-        if self.state(now) == "open" or not (
-            self._in_a_row >= rule.failures or self._probing or self._mostly_fails(now, rule)
-        ):
+        state = self.state(now)
+        probed = state == "half-open"
+        if state == "open" or not (probed or self._in_a_row >= rule.failures or self._mostly_fails(now, rule)):
             return False
         self._ejections += 1
         self._in_a_row = 0
