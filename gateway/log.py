@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import threading
@@ -114,6 +115,8 @@ class Log:
                 self._reopen = False
                 self._fd = _reopened(self._to, self._fd)
             self._write()
+        # What came between the last look and the order to stop.
+        self._write()
 
     def _write(self) -> None:
         while self._queue:
@@ -181,7 +184,15 @@ def _as_json(at: float, ended: float, what: Record | dict[str, Any]) -> bytes:
     line = fields(what, ended) if isinstance(what, Record) else what
     second, part = divmod(at, 1)
     stamp = f"{_second(int(second))}.{int(part * 1000):03d}Z"
-    return orjson.dumps({"time": stamp, **line}, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    return _dumped({"time": stamp, **line}) + b"\n"
+
+
+def _dumped(value: object) -> bytes:
+    try:
+        return orjson.dumps(value, default=str)
+    except TypeError:
+        # A lone surrogate (a path whose bytes are not UTF-8), or a number of more than 64 bits.
+        return json.dumps(value, default=str, ensure_ascii=False).encode("utf-8", "replace")
 
 
 @lru_cache(maxsize=4)
@@ -192,9 +203,7 @@ def _second(at: int) -> str:
 def _as_text(at: float, ended: float, what: Record | dict[str, Any]) -> bytes:
     line = fields(what, ended) if isinstance(what, Record) else what
     stamp = datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
-    parts = [
-        f"{name}={orjson.dumps(value, default=str).decode()}" for name, value in line.items() if value not in ("", None)
-    ]
+    parts = [f"{name}={_dumped(value).decode()}" for name, value in line.items() if value not in ("", None)]
     return f"{stamp} {' '.join(parts)}\n".encode()
 
 
