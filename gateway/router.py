@@ -83,8 +83,11 @@ class Router:
         if (route := self._routes.get(model)) is not None:
             return route
         if (routing := self._routings.get(model)) is not None:
-            attempts = tuple(dict.fromkeys(self._expand(model, chance)))
-            return Route(attempts, routing.retry or self._retry)
+            # By name and model: a wildcard's attempt is made anew each time that it is looked up.
+            found = {(attempt.name, attempt.target.model): attempt for attempt in self._expand(model, chance)}
+            if not found:
+                raise not_found(model)
+            return Route(tuple(found.values()), routing.retry or self._retry)
         for prefix, attempt in self._wild:
             if model.startswith(prefix) and (rest := model[len(prefix) :]):
                 return Route((_wild(attempt, model, rest),), attempt.retry)
