@@ -345,7 +345,8 @@ def head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
 
 def _parse_error(exc: BaseException | None) -> GatewayError:
     if isinstance(exc, LineTooLong):
-        if str(exc.args[0]).lstrip("b'\"").startswith("/"):
+        # aiohttp quotes the target as a bytearray, a header's value as bytes.
+        if isinstance(exc.args[0], bytearray) and exc.args[0].startswith(b"/"):
             return BadFraming("The request's target is too long.", status=414, code="headers_too_large")
         return BadFraming("A line of the request's head is too long.", status=431, code="headers_too_large")
     if isinstance(exc, HttpProcessingError):
