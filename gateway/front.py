@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from aiohttp import StreamReader, web
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from gateway.errors import BadFraming, GatewayError
@@ -28,7 +29,7 @@ FRAMING_FREE = 64 * 1024
 FRAMING_RATIO = 16
 
 REASONS = {status.value: status.phrase for status in HTTPStatus}
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Handler = Callable[["Request"], Awaitable[web.StreamResponse]]
 
 
 class TooLarge(BadFraming):
@@ -75,6 +76,15 @@ class Written(web.StreamResponse):
     def keep_alive(self) -> bool:
         """May another request follow?"""
         return self._stays
+
+
+class Request(web.BaseRequest):
+    """A request that keeps its parsed head at hand: aiohttp's own property for it warns on every use."""
+
+    def __init__(self, head: RawRequestMessage, content: StreamReader, client: Client, *rest: Any) -> None:
+        super().__init__(head, content, client, *rest)
+        self.head = head
+        self.client = client
 
 
 KEEP = Written(True)
@@ -217,7 +227,13 @@ class Front:
             def __call__(self) -> web.RequestHandler:
                 return Client(front, self, asyncio.get_running_loop())
 
-        self.server: web.Server = Server(self._serve, handler_cancellation=True, access_log=None)
+        loop = asyncio.get_running_loop()
+        self.server: web.Server = Server(
+            self._serve,  # type: ignore[arg-type]  # our factory makes the narrower request
+            request_factory=lambda *parts: Request(*parts, loop),  # type: ignore[arg-type]
+            handler_cancellation=True,
+            access_log=None,
+        )
 
     def arrived(self, client: Client) -> None:
         """A connection was accepted; one too many is told so and closed."""
@@ -248,8 +264,8 @@ class Front:
             if not client.busy:
                 client.force_close()
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
+    async def _serve(self, request: Request) -> web.StreamResponse:
+        client = request.client
         client.begin()
         try:
             return await self._handler(request)
@@ -257,13 +273,14 @@ class Front:
             client.rest()
 
 
-async def read_body(request: web.BaseRequest, bounds: Bounds, ledger: Ledger) -> bytes:
+async def read_body(request: Request, bounds: Bounds, ledger: Ledger) -> bytes:
     """The whole request body, whose size stays reserved in the ledger: the caller gives it back.
 
     Refused by its declared length before a byte is read; else while it is read. Raises TooLarge, Overloaded,
     RequestTimeout or BadFraming.
     """
-    declared = request.headers.get("Content-Length")
+    headers = request.head.headers
+    declared = headers.get("Content-Length")
     content = request.content
     if declared is not None and int(declared) > bounds.max_body:
         raise TooLarge(f"The request body is larger than {bounds.max_body} bytes.")
@@ -274,16 +291,16 @@ async def read_body(request: web.BaseRequest, bounds: Bounds, ledger: Ledger) ->
     reserved = int(declared or 0)
     ledger.take(reserved)
     try:
-        if request.headers.get("Expect"):
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")  # type: ignore[union-attr]  # the client is there
+        if headers.get("Expect"):
+            request.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return await _read_slowly(request, bounds, ledger, reserved)
     except BaseException:
         ledger.give_back(reserved)
         raise
 
 
-async def _read_slowly(request: web.BaseRequest, bounds: Bounds, ledger: Ledger, reserved: int) -> bytes:
-    client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
+async def _read_slowly(request: Request, bounds: Bounds, ledger: Ledger, reserved: int) -> bytes:
+    client = request.client
     pieces: list[bytes] = []
     size = 0
     if not reserved:
@@ -307,9 +324,9 @@ async def _read_slowly(request: web.BaseRequest, bounds: Bounds, ledger: Ledger,
     return b"".join(pieces)
 
 
-def check_request(request: web.BaseRequest) -> None:
+def check_request(request: Request) -> None:
     """Raise BadFraming for what a strict HTTP/1.1 server must not let through; the connection is then closed."""
-    message = request.message
+    message = request.head
     headers = message.headers
     if message.version not in {(1, 1), (1, 0)}:
         raise BadFraming("Only HTTP/1.1 and HTTP/1.0 are spoken here.", status=505)
