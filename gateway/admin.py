@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.access import LOCAL_HOSTS
 from gateway.errors import GatewayError
-from gateway.front import CLOSE, KEEP, Client, answer
+from gateway.front import CLOSE, KEEP, Request, answer
 
 Page = Callable[[], tuple[int, str, bytes]]
 
@@ -20,9 +20,8 @@ class Admin:
     def __init__(self, pages: dict[str, Page]) -> None:
         self._pages = pages
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: Request) -> web.StreamResponse:
         """Serve one page."""
-        client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
         page = self._pages.get(request.path)
         host = (
             request.headers.get("Host", "").partition(":")[0] if "[" not in request.headers.get("Host", "") else "[::1]"
@@ -34,5 +33,5 @@ class Admin:
             status, kind, body = 403, "text/plain", b"not for other origins\n"
         else:
             status, kind, body = page()
-        client.write(answer(status, {}, body, keep_alive=request.keep_alive, kind=kind))
+        request.client.write(answer(status, {}, body, keep_alive=request.keep_alive, kind=kind))
         return KEEP if request.keep_alive else CLOSE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -27,7 +27,7 @@ class ChatRequest(Protocol):
     def headers(self) -> Mapping[str, str]:
         """The client's headers that a plugin may look at (`anthropic-beta`), lower case."""
 
-    def names(self) -> Sequence[str]:
+    def names(self) -> Collection[str]:
         """The top-level keys, in the client's order; keys whose value is null included."""
 
     def get(self, name: str) -> Any:

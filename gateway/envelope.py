@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +14,9 @@ from gateway.hub import Json
 _OPEN = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SPACE = frozenset(b" \t\r\n")
 _NUMBER = frozenset(b"-0123456789")
+_BOOLEAN = frozenset(b"tfn")
+_NULL = ord("n")
+_QUOTE = ord('"')
 
 
 class Envelope:
@@ -53,11 +56,13 @@ class Envelope:
         self.headers = headers
         self.model: str = self.get("model")
         self.stream: bool = self.get("stream") is True
-        options = self.get("stream_options")
+        options = self.get("stream_options") if self.stream else None
         self.wants_usage: bool = isinstance(options, dict) and options.get("include_usage") is True
 
-    def names(self) -> Sequence[str]:
+    def names(self) -> Collection[str]:
         """The top-level keys in the client's order, then what was set over them."""
+        if not self._overlay:
+            return self.fields.keys()
         return [*self.fields, *(name for name in self._overlay if name not in self.fields)]
 
     def get(self, name: str) -> Any:
@@ -121,7 +126,7 @@ class Envelope:
         return b"{" + b",".join((*members, *added)) + b"}"
 
 
-def open_envelope(raw: bytes, headers: Mapping[str, str] = {}) -> Envelope:  # noqa: B006 - never written to
+def open_envelope(raw: bytes, headers: Mapping[str, str] = {}) -> Envelope:
     """Open a JSON object; raises InvalidRequest for anything that two parsers could read in two ways.
 
     Refused: what is not one JSON object, duplicate keys, invalid UTF-8, numbers that overflow a double at the
@@ -134,7 +139,7 @@ def open_envelope(raw: bytes, headers: Mapping[str, str] = {}) -> Envelope:  # n
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"The request body is not valid JSON: {_reason(error)}.", code="invalid_json") from error
     spans = _spans(raw, fields)
-    _check_values(fields)
+    _check_values(raw, fields, spans)
     return Envelope(raw, fields, spans, headers, {})
 
 
@@ -219,21 +224,21 @@ def _ambiguous(name: str) -> InvalidRequest:
     return InvalidRequest("The request body holds the same key twice.", code="invalid_json", param=name or None)
 
 
-def _check_values(fields: Mapping[str, msgspec.Raw]) -> None:
-    for name, value in fields.items():
-        view = memoryview(value)
-        if view[0] in _NUMBER and len(view) > 3:
+def _check_values(raw: bytes, fields: Mapping[str, msgspec.Raw], spans: Mapping[str, tuple[int, int]]) -> None:
+    first = {}
+    for name, (_, end) in spans.items():
+        size = len(fields[name])
+        first[name] = raw[end - size]
+        if size > 3 and first[name] in _NUMBER:
             try:
-                orjson.loads(view)
+                orjson.loads(memoryview(fields[name]))
             except orjson.JSONDecodeError as error:
                 raise InvalidRequest(
                     f"'{name}' is not a number that can be kept.", code="invalid_json", param=name
                 ) from error
-    model = fields.get("model")
-    if model is None or memoryview(model)[0] != 0x22:
+    if first.get("model") != _QUOTE:
         raise InvalidRequest("you must provide a model parameter", param="model")
-    if len(model) == 2:
+    if len(fields["model"]) == 2:
         raise InvalidRequest("'model' is empty.", param="model")
-    stream = fields.get("stream")
-    if stream is not None and memoryview(stream)[0] not in b"tfn":
+    if first.get("stream", _NULL) not in _BOOLEAN:
         raise InvalidRequest("'stream' must be true or false.", param="stream")

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateway.contract import ChatRequest, Dialect, Mender, Relay, Stamp, Translation, UpstreamRequest, Usage
+from gateway.contract import ChatRequest, Dialect, Mender, Relay, Stamp, UpstreamRequest, Usage
 from gateway.credentials import Source
 from gateway.dialects.openai_chat import chunks_of
 from gateway.envelope import Envelope
@@ -90,12 +90,20 @@ async def exchange(
     await call.send(endpoint.head(request.url, request.method, headers, len(request.body)), request.body)
     if isinstance(call.sink, Collector) and call.status != 200:
         raise _refusal(attempt, call.status, call.headers, call.sink.body)
-    answer = Answer(attempt, request, next((call.headers[name] for name in REQUEST_ID if name in call.headers), ""))
+    answer = Answer(attempt, request, upstream_id(call.headers))
     if isinstance(call.sink, Pump):
         answer.pump = call.sink
     elif isinstance(call.sink, Collector):
         answer.body, answer.usage = _whole(attempt, chat, dialect, stamp, call.sink.body)
     return answer
+
+
+def upstream_id(headers: Mapping[str, str]) -> str:
+    """The provider's own id of the exchange, under whichever name it gives it."""
+    for name in REQUEST_ID:
+        if name in headers:
+            return headers[name]
+    return ""
 
 
 def _headers(attempt: Attempt, chat: ChatRequest, request: UpstreamRequest, upstreams: Upstreams) -> dict[str, str]:

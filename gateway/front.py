@@ -229,8 +229,8 @@ class Front:
 
         loop = asyncio.get_running_loop()
         self.server: web.Server = Server(
-            self._serve,  # type: ignore[arg-type]  # our factory makes the narrower request
-            request_factory=lambda *parts: Request(*parts, loop),  # type: ignore[arg-type]
+            self._serve,  # type: ignore[arg-type]  # the factory below makes the requests that it takes
+            request_factory=lambda *parts: Request(*parts, loop),
             handler_cancellation=True,
             access_log=None,
         )

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 import orjson
 from aiohttp import web
@@ -20,7 +21,7 @@ from gateway.config.types import Config
 from gateway.contract import ChatRequest, Dialect, Stamp
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.exchange import Answer, Upstreams
-from gateway.front import CLOSE, KEEP, Bounds, Client, answer, check_request, head, read_body
+from gateway.front import CLOSE, KEEP, Bounds, Request, answer, check_request, head, read_body
 from gateway.hub import Json
 from gateway.limits import Ledger
 from gateway.log import Log, Record
@@ -64,7 +65,7 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         self.draining = False
 
-    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: Request) -> web.StreamResponse:
         """Serve one request, whatever becomes of it, and write it down."""
         record = self._record(request)
         snapshot = self.snapshot
@@ -72,7 +73,7 @@ class Proxy:
         try:
             check_request(request)
             caller = self._admit(request, snapshot, record)
-            dialect = self._dialects.get(request.path)
+            dialect = self._dialects.get(record.path)
             if dialect is None:
                 return self._list(request, snapshot, caller, record)
             chat = await self._read_chat(request, dialect, record)
@@ -93,7 +94,7 @@ class Proxy:
             self._log.record(record, self._loop.time())
 
     async def _converse(
-        self, request: web.BaseRequest, snapshot: Snapshot, dialect: Dialect, chat: ChatRequest, record: Record
+        self, request: Request, snapshot: Snapshot, dialect: Dialect, chat: ChatRequest, record: Record
     ) -> web.StreamResponse:
         route = snapshot.router.resolve(chat.model)
         stamp = Stamp(record.id.removeprefix("req_"), int(time.time()))
@@ -112,12 +113,12 @@ class Proxy:
         return self._reply(request, 200, headers, got.body, record)
 
     async def _stream(
-        self, request: web.BaseRequest, upstreams: Upstreams, got: Answer, headers: dict[str, str], record: Record
+        self, request: Request, upstreams: Upstreams, got: Answer, headers: dict[str, str], record: Record
     ) -> web.StreamResponse:
-        client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
+        client = request.client
         pump = got.pump
         assert pump is not None
-        chunked = request.version >= (1, 1)
+        chunked = request.head.version >= (1, 1)
         framing = {"transfer-encoding": "chunked"} if chunked else {}
         record.status = 200
         outcome: GatewayError | None = GatewayError("The client left.", code="client_disconnect")
@@ -134,18 +135,18 @@ class Proxy:
             record.code = outcome.code or "internal_error"
         return KEEP if outcome is None and chunked and self._stays(request) else CLOSE
 
-    def _admit(self, request: web.BaseRequest, snapshot: Snapshot, record: Record) -> Caller:
+    def _admit(self, request: Request, snapshot: Snapshot, record: Record) -> Caller:
         """Path, method and key, in this order; raises GatewayError."""
-        dialect = self._dialects.get(request.path)
+        path, headers = record.path, request.head.headers
+        dialect = self._dialects.get(path)
         allowed = "POST" if dialect else "GET"
-        if dialect is None and request.path not in {MODELS, CAPABILITIES} and not request.path.startswith(MODELS + "/"):
+        if dialect is None and path not in {MODELS, CAPABILITIES} and not path.startswith(MODELS + "/"):
             raise GatewayError(
                 "There is nothing at this path.", status=404, kind="invalid_request_error", code="not_found"
             )
-        if request.method != allowed:
+        if request.head.method != allowed:
             message = f"Only {allowed} is allowed here."
             raise GatewayError(message, status=405, kind="invalid_request_error", code="method_not_allowed")
-        headers = request.headers
         if snapshot.access.open and not snapshot.config.server.insecure:
             check_local(headers.get("Host", ""), headers.get("Origin"), snapshot.config.server.listen.port)
         caller = snapshot.access.identify(headers.getall("Authorization", ()), time.time())
@@ -155,26 +156,26 @@ class Proxy:
             raise InvalidRequest(message, status=415, code="unsupported_media_type")
         return caller
 
-    async def _read_chat(self, request: web.BaseRequest, dialect: Dialect, record: Record) -> ChatRequest:
+    async def _read_chat(self, request: Request, dialect: Dialect, record: Record) -> ChatRequest:
         body = await read_body(request, self._bounds, self._ledger)
         record.received = record.reserved = len(body)
-        headers = request.headers
+        headers = request.head.headers
         readable = {name: headers[name] for name in READABLE if name in headers}
         chat = dialect.open_request(body, readable)
         record.model = chat.model[:200]
         record.stream = chat.stream
         return chat
 
-    def _list(self, request: web.BaseRequest, snapshot: Snapshot, caller: Caller, record: Record) -> web.StreamResponse:
+    def _list(self, request: Request, snapshot: Snapshot, caller: Caller, record: Record) -> web.StreamResponse:
         """The models that the caller may use, what they can do, or one of them."""
         names = [name for name in snapshot.router.names if caller.may_use(name)]
-        if request.path == CAPABILITIES:
+        if record.path == CAPABILITIES:
             found = capabilities(snapshot.router, names)
             return self._reply(request, 200, {}, orjson.dumps({"object": "list", "data": found}), record)
-        if request.path == MODELS:
+        if record.path == MODELS:
             found = [_model(name) for name in names]
             return self._reply(request, 200, {}, orjson.dumps({"object": "list", "data": found}), record)
-        name = request.path.removeprefix(MODELS + "/")
+        name = unquote(record.path.removeprefix(MODELS + "/"))
         if not caller.may_use(name) or not snapshot.router.knows(name):
             raise not_found(name)
         return self._reply(request, 200, {}, orjson.dumps(_model(name)), record)
@@ -196,7 +197,7 @@ class Proxy:
 
     def _reply(
         self,
-        request: web.BaseRequest,
+        request: Request,
         status: int,
         headers: Mapping[str, str],
         body: bytes,
@@ -204,13 +205,12 @@ class Proxy:
         *,
         closes: bool = False,
     ) -> web.StreamResponse:
-        client: Client = request.protocol  # type: ignore[assignment]  # made by our own server
         stays = self._stays(request) and not closes
         record.status, record.sent = status, len(body)
-        client.write(answer(status, {"x-request-id": record.id, **headers}, body, keep_alive=stays))
+        request.client.write(answer(status, {"x-request-id": record.id, **headers}, body, keep_alive=stays))
         return KEEP if stays else CLOSE
 
-    def _refuse(self, request: web.BaseRequest, error: GatewayError, record: Record) -> web.StreamResponse:
+    def _refuse(self, request: Request, error: GatewayError, record: Record) -> web.StreamResponse:
         headers = {"x-gateway-attempts": record.attempts} if record.attempts else {}
         if error.retry_after is not None:
             headers["retry-after"] = str(max(1, round(error.retry_after)))
@@ -223,18 +223,18 @@ class Proxy:
         closes = error.closes or not request.content.is_eof()
         return self._reply(request, error.status, headers, orjson.dumps(error.body()), record, closes=closes)
 
-    def _stays(self, request: web.BaseRequest) -> bool:
-        return request.keep_alive and not self.draining
+    def _stays(self, request: Request) -> bool:
+        return not (request.head.should_close or self.draining)
 
-    def _record(self, request: web.BaseRequest) -> Record:
-        given = request.headers.get("X-Request-ID", "")
-        path = request.path[:200].encode("ascii", "backslashreplace").decode()
-        return Record(
-            self._loop.time(),
-            given if SANE_ID.fullmatch(given) else f"{self._id_prefix}{next(self._numbers):06x}",
-            request.method[:20],
-            path,
-        )
+    def _record(self, request: Request) -> Record:
+        message = request.head
+        given = message.headers.get("X-Request-ID")
+        if given is None or not SANE_ID.fullmatch(given):
+            given = f"{self._id_prefix}{next(self._numbers):06x}"
+        path = message.path.partition("?")[0]
+        if path not in self._dialects:
+            path = path[:200].encode("ascii", "backslashreplace").decode()
+        return Record(self._loop.time(), given, message.method[:20], path)
 
 
 def _model(name: str) -> Json:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 import orjson
@@ -30,7 +29,7 @@ FromWhole = Callable[[bytes], list[Json]]
 class _Ends(msgspec.Struct):
     """The parts of a chat completion or chunk that say how it went."""
 
-    usage: Any = None
+    usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
     choices: msgspec.Raw = msgspec.Raw()
 
@@ -143,7 +142,7 @@ class Passthrough:
         """What the provider reported; of a stream that ended early, the events that passed, marked as partial."""
         for block in reversed(self._last):
             for payload in _payloads(block):
-                if b'"usage"' in payload and (found := read_usage(_decoded(payload).usage)):
+                if b'"usage"' in payload and (found := read_usage(bytes(_decoded(payload).usage))):
                     return found
         return None if self.done or not self.events else Usage(completion=self.events, source="partial")
 
@@ -303,7 +302,7 @@ def read_whole(body: bytes) -> tuple[bool, Usage | None]:
         return True, None
     if not bytes(ends.choices):
         raise BadUpstreamResponse("The provider answered with JSON that is no chat completion.")
-    return False, read_usage(ends.usage)
+    return False, read_usage(bytes(ends.usage))
 
 
 def _decoded(payload: bytes) -> _Ends:

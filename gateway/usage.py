@@ -5,36 +5,53 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from gateway.contract import Usage
 from gateway.hub import Json
 
 
-def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
-    """Normalise an OpenAI-like usage object; None when it holds no count.
+class _Details(msgspec.Struct):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+class _Counts(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_tokens: int | None = None
+    prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
+
+
+_NO_DETAILS = _Details()
+_counts = msgspec.json.Decoder(_Counts, strict=False).decode
+
+
+def read_usage(usage: Mapping[str, Any] | bytes | None) -> Usage | None:
+    """Normalise an OpenAI-like usage object, or its JSON text; None when it holds no count that can be read.
 
     Some providers leave reasoning out of `completion_tokens` while `total_tokens` has it (xAI): then it is added.
     """
-    if not isinstance(usage, Mapping):
+    if not usage:
         return None
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    try:
+        counts = _counts(usage) if isinstance(usage, bytes) else msgspec.convert(usage, _Counts, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    prompt, completion = counts.prompt_tokens, counts.completion_tokens
     if prompt is None and completion is None:
         return None
-    before = _mapping(usage, "prompt_tokens_details")
-    after = _mapping(usage, "completion_tokens_details")
-    reasoning = _count(after, "reasoning_tokens")
-    total = _count(usage, "total_tokens")
-    if reasoning and completion is not None and total == (prompt or 0) + completion + reasoning:
+    before = counts.prompt_tokens_details or _NO_DETAILS
+    reasoning = (counts.completion_tokens_details or _NO_DETAILS).reasoning_tokens
+    if reasoning and completion is not None and counts.total_tokens == (prompt or 0) + completion + reasoning:
         completion += reasoning
-    cached = _count(before, "cached_tokens")
-    if cached is None:
-        cached = _count(usage, "cached_tokens")
-    return Usage(
-        prompt=prompt if cached is None or prompt is None else max(prompt, cached),
-        completion=completion,
-        cached=cached,
-        cache_written=_count(before, "cache_write_tokens"),
-        reasoning=reasoning,
-    )
+    cached = before.cached_tokens if before.cached_tokens is not None else counts.cached_tokens
+    if cached is not None and prompt is not None:
+        prompt = max(prompt, cached)
+    return Usage(prompt, completion, cached, before.cache_write_tokens, reasoning)
 
 
 def write_usage(usage: Usage) -> Json:
@@ -47,13 +64,3 @@ def write_usage(usage: Usage) -> Json:
     if usage.reasoning is not None:
         answer["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning}
     return answer
-
-
-def _count(usage: Mapping[str, Any], name: str) -> int | None:
-    value = usage.get(name)
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _mapping(usage: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = usage.get(name)
-    return value if isinstance(value, Mapping) else {}

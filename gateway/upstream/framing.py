@@ -54,7 +54,7 @@ class Framing:
     def reset(self) -> None:
         """Forget the last answer."""
         self._body = []
-        self._pending: Headers = {}
+        self._pending: list[tuple[bytes, bytes]] = []
         self._inflate: Any = None
         self._packed = self._unpacked = self._head_size = self._interim = self.status = 0
         self._until_close = self._extra = self._keeps = self.complete = False
@@ -98,25 +98,25 @@ class Framing:
         if self.complete:
             self._extra = True
             raise BadUpstreamResponse("The provider sent a second answer.")
-        self._pending = {}
+        self._pending = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        headers = self._pending
-        headers[name.decode("latin-1").lower()] = value.decode("latin-1")
-        self._interim += 1
-        if self._interim > MAX_HEADERS:
+        self._pending.append((name, value))
+        if len(self._pending) > MAX_HEADERS:
             raise BadUpstreamResponse("The provider sent too many response headers.")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
         if 100 <= status < 200 and status != 101:
-            self._interim += MAX_HEADERS // MAX_INTERIM
-            if self._interim > MAX_HEADERS:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
                 raise BadUpstreamResponse("The provider sent interim answers without end.")
             return
         if not 200 <= status <= 599:
             raise BadUpstreamResponse(f"The provider answered with status {status}.")
-        headers = self.headers = self._pending
+        headers = self.headers = {
+            name.lower().decode("latin-1"): value.decode("latin-1") for name, value in self._pending
+        }
         self.status = status
         self._until_close = "content-length" not in headers and "transfer-encoding" not in headers and status != 204
         coding = headers.pop("content-encoding", "identity").lower()
