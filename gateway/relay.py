@@ -218,7 +218,7 @@ class Passthrough:
         return self._mender.finish() if self._mender is not None else []
 
     def _finish_whole(self) -> bytes:
-        body = b"".join(self._held)
+        body = b"".join(self._held).lstrip(_BLANK)
         if read_whole(body)[0]:
             self.failure = self._read_error(body)
             raise self.failure
