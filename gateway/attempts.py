@@ -13,6 +13,8 @@ from gateway.errors import GatewayError, UpstreamError
 from gateway.exchange import Answer, Upstreams, exchange
 from gateway.fan import fan_out, wanted
 from gateway.health import BreakerRule, Health
+from gateway.images import Fetched
+from gateway.limits import Ledger
 from gateway.log import News
 from gateway.router import Attempt, Route
 from gateway.timers import backoff
@@ -23,10 +25,12 @@ UNKNOWN_PARAM = frozenset(("unsupported_parameter", "unsupported_value", "unknow
 
 @dataclass(slots=True)
 class Tries:
-    """The attempts of one request so far, for the header and the log."""
+    """The attempts of one request so far, for the header and the log, and the images that were fetched for them."""
 
+    ledger: Ledger
     made: list[str] = field(default_factory=list)
     last: str = ""
+    fetched: Fetched | None = None
 
     def __str__(self) -> str:
         return ",".join(self.made)
@@ -51,7 +55,8 @@ async def first_answer(
         health.begin(loop.time(), retry=again)
         tries.last = attempt.name
         try:
-            answer = await _once(replaced(attempt, without), chat, dialect, stamp, upstreams, deadline)
+            sent = await _with_images(attempt, chat, upstreams, tries, deadline) if attempt.fetch_images else chat
+            answer = await _once(replaced(attempt, without), sent, dialect, stamp, upstreams, deadline)
         except UpstreamError as error:
             health.end(retry=again)
             tries.made.append(f"{attempt.name}={error.details.get('upstream_status') or error.code}")
@@ -83,6 +88,15 @@ async def _once(
     if count > 1:
         return await fan_out(count, attempt, chat, dialect, stamp, upstreams, deadline)
     return await exchange(attempt, chat, dialect, stamp, upstreams, deadline)
+
+
+async def _with_images(
+    attempt: Attempt, chat: ChatRequest, upstreams: Upstreams, tries: Tries, deadline: float
+) -> ChatRequest:
+    """The request with its images fetched; those that an attempt before has fetched are not fetched again."""
+    if tries.fetched is None:
+        tries.fetched = Fetched(tries.ledger)
+    return await upstreams.images.inlined(chat, attempt.provider.own_urls, tries.fetched, deadline)
 
 
 def settle(answer: Answer, upstreams: Upstreams, failure: GatewayError | None) -> None:

@@ -204,6 +204,7 @@ class Provider:
       or the name of a source in `gateway.credentials`.
     * `models`: the package resource of the capability data, if there is any. `env`: where `serve` without
       a file looks for the key.
+    * `own_urls`: how URLs begin that only the provider can read; they are never fetched for it.
     """
 
     name: str
@@ -218,6 +219,7 @@ class Provider:
     credential: Callable[[Mapping[str, Any]], str] = lambda options: "key"
     models: str = ""
     env: str = ""
+    own_urls: tuple[str, ...] = ()
 
 
 class StreamEncoder(Protocol):

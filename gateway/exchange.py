@@ -16,6 +16,7 @@ from gateway.dialects.openai_chat import chunks_of
 from gateway.envelope import Envelope
 from gateway.errors import BadUpstreamResponse, InvalidRequest, UpstreamError
 from gateway.health import Health
+from gateway.images import Images
 from gateway.log import News
 from gateway.pump import Flow, Pump
 from gateway.relay import Passthrough, Translated, read_whole
@@ -31,7 +32,7 @@ PASSED_ON = ("idempotency-key", "traceparent", "tracestate")
 
 @dataclass(slots=True)
 class Upstreams:
-    """What attempts are made with: connections, secrets and health, by name. It outlives a reload."""
+    """What attempts are made with: connections, secrets and health, by name, and who fetches images."""
 
     sweep: Sweep
     news: News
@@ -39,6 +40,7 @@ class Upstreams:
     accounts: dict[str, Account] = field(default_factory=dict)
     sources: dict[str, Source] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
+    images: Images = field(default_factory=Images)
 
     def health_of(self, name: str) -> Health:
         """The state of a deployment or adapter."""

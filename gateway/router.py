@@ -26,6 +26,7 @@ class Attempt:
     """One way to serve a model: which deployment, at which provider, under which bounds.
 
     `set` and `default` are an adapter's parameters. `account` names the provider entry, with its connections and secret.
+    `fetch_images`: images that the client names by URL are fetched for this provider.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Attempt:
     echo: bool = False
     set: Mapping[str, Any] = field(default_factory=dict)
     default: Mapping[str, Any] = field(default_factory=dict)
+    fetch_images: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Router:
             provider = providers[entry.type]
             options = {**entry.options, "api_key": True} if entry.api_key else dict(entry.options)
             attempt = _attempt(name, deployment, provider, entry.base_url, options, abilities)
+            if entry.fetch_images:
+                attempt = replace(attempt, fetch_images=True)
             if name.endswith("*"):
                 self._wild.append((name[:-1], attempt))
             else:

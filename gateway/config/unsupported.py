@@ -33,7 +33,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported("server.workers", "one process serves", lambda node: isinstance(node.value, int) and node.value > 1),
     Unsupported("server.listen", "only host:port", _starts("unix:", "fd:")),
     Unsupported("server.admin", "only host:port", _starts("unix:", "fd:")),
-    Unsupported("providers.*.fetch_images", "images are not fetched"),
     Unsupported("providers.*.proxy", "upstreams are called directly"),
     Unsupported("state.store", "only memory", _is("redis")),
     Unsupported("telemetry.otlp", "no traces are sent"),

@@ -9,6 +9,7 @@ from gateway.auth import header
 from gateway.contract import Provider, Translation
 from plugins.google.address import BASE_URL, check
 from plugins.google.answer import read_error
+from plugins.google.media import OWN_URLS
 from plugins.google.parameters import table
 from plugins.google.request import build_request
 from plugins.google.response import read_response
@@ -33,4 +34,5 @@ PROVIDER = Provider(
     credential=_credential,
     models="plugins/google/models.yaml",
     env="GEMINI_API_KEY",
+    own_urls=OWN_URLS,
 )

@@ -36,6 +36,8 @@ _BY_ENDING: Mapping[str, str] = {
 # What Google itself keeps: any model reads it by its address.
 _OWN = ("https://generativelanguage.googleapis.com/v1beta/files/", "gs://")
 _YOUTUBE = frozenset(("youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"))
+# Nobody but Google can read these: no use in fetching them for it.
+OWN_URLS = (_OWN[0], *(f"https://{host}/" for host in sorted(_YOUTUBE)))
 
 
 def media_part(part: Json, target: Target) -> Json:
