@@ -151,7 +151,13 @@ class App:
         for old in self._sources.keys() - used_sources:
             self._background(self._sources.pop(old).close())
         upstreams = Upstreams(
-            self._sweep, self.log.news, config.server.write_timeout, accounts, sources, self._upstreams.health
+            self._sweep,
+            self.log.news,
+            config.server.write_timeout,
+            accounts,
+            sources,
+            self._upstreams.health,
+            self._upstreams.images,
         )
         return Snapshot(config, digest, Router(config, self._providers, abilities_of), Access(config.keys), upstreams)
 
@@ -216,6 +222,7 @@ class App:
             await self._demo.stop()
         self._sweep.stop()
         self._resolver.close()
+        self._upstreams.images.close()
         self.log.news("info", "stopped", active=self.proxy.active)
         self.log.close()
 

@@ -98,11 +98,13 @@ class Proxy:
     ) -> web.StreamResponse:
         route = snapshot.router.resolve(chat.model)
         stamp = Stamp(record.id.removeprefix("req_"), int(time.time()))
-        tries = Tries()
+        tries = Tries(self._ledger)
         try:
             got = await first_answer(route, chat, dialect, stamp, snapshot.upstreams, tries)
         finally:
             record.deployment, record.attempts = tries.last, str(tries)
+            if tries.fetched is not None:
+                record.reserved += tries.fetched.held
         record.first_byte = self._loop.time()
         record.upstream_id = got.upstream_id
         headers = self._headers(snapshot, got, record)
