@@ -1,0 +1,3 @@
+"""Cases that no test drives, each with the reason. It only shrinks."""
+
+NOT_DRIVEN: dict[str, str] = {}
