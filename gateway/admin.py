@@ -22,16 +22,17 @@ class Admin:
 
     async def handle(self, request: Request) -> web.StreamResponse:
         """Serve one page."""
-        page = self._pages.get(request.path)
+        head = request.head
+        page = self._pages.get(head.path.partition("?")[0])
         host = (
-            request.headers.get("Host", "").partition(":")[0] if "[" not in request.headers.get("Host", "") else "[::1]"
+            head.headers.get("Host", "").partition(":")[0] if "[" not in head.headers.get("Host", "") else "[::1]"
         )
-        if page is None or request.method not in {"GET", "HEAD"}:
+        if page is None or head.method not in {"GET", "HEAD"}:
             missing = GatewayError("There is no such page.", status=404, kind="invalid_request_error", code="not_found")
             status, kind, body = 404, "application/json", orjson.dumps(missing.body())
-        elif request.headers.get("Origin") is not None and host not in LOCAL_HOSTS:
+        elif head.headers.get("Origin") is not None and host not in LOCAL_HOSTS:
             status, kind, body = 403, "text/plain", b"not for other origins\n"
         else:
             status, kind, body = page()
-        request.client.write(answer(status, {}, body, keep_alive=request.keep_alive, kind=kind))
-        return KEEP if request.keep_alive else CLOSE
+        request.client.write(answer(status, {}, body, keep_alive=not head.should_close, kind=kind))
+        return CLOSE if head.should_close else KEEP

@@ -9,13 +9,11 @@ import msgspec
 import orjson
 
 from gateway.errors import InvalidRequest
-from gateway.hub import Json
+from gateway.hub import SAMPLING, Json
 
 _OPEN = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SPACE = frozenset(b" \t\r\n")
-_NUMBER = frozenset(b"-0123456789")
-_BOOLEAN = frozenset(b"tfn")
-_NULL = ord("n")
+_NUMBERS = frozenset((*SAMPLING, "seed", "n", "max_tokens", "max_completion_tokens", "top_logprobs"))
 _QUOTE = ord('"')
 
 
@@ -31,7 +29,7 @@ class Envelope:
         "_overlay",
         "_parsed",
         "_raw",
-        "_spans",
+        "_found",
         "fields",
         "headers",
         "model",
@@ -43,12 +41,12 @@ class Envelope:
         self,
         raw: bytes,
         fields: Mapping[str, msgspec.Raw],
-        spans: Mapping[str, tuple[int, int]],
+        spans: Mapping[str, tuple[int, int]] | None,
         headers: Mapping[str, str],
         overlay: Mapping[str, Any],
     ) -> None:
         self._raw = raw
-        self._spans = spans
+        self._found = spans
         self._overlay = overlay
         self._decoded: Json = dict(overlay)
         self._parsed: Json | None = None
@@ -76,11 +74,20 @@ class Envelope:
 
     def with_values(self, values: Mapping[str, Any]) -> Envelope:
         """The same request with top-level values set over the client's."""
-        return Envelope(self._raw, self.fields, self._spans, self.headers, {**self._overlay, **values})
+        return Envelope(self._raw, self.fields, self._found, self.headers, {**self._overlay, **values})
+
+    @property
+    def _spans(self) -> Mapping[str, tuple[int, int]]:
+        """Where the members stand; looked for only when one of them is to change."""
+        if self._found is None:
+            self._found = _spans(self.fields)
+        return self._found
 
     def edited(self, changes: Mapping[str, object], drop: Sequence[str] = ()) -> bytes:
         """The body with top-level keys replaced, added or removed; every other byte as the client sent it."""
         changes = {**self._overlay, **changes} if self._overlay else changes
+        if not changes and not drop:
+            return self._raw
         edits = []
         added = []
         for name, value in changes.items():
@@ -129,8 +136,8 @@ class Envelope:
 def open_envelope(raw: bytes, headers: Mapping[str, str] = {}) -> Envelope:
     """Open a JSON object; raises InvalidRequest for anything that two parsers could read in two ways.
 
-    Refused: what is not one JSON object, duplicate keys, invalid UTF-8, numbers that overflow a double at the
-    top level, nesting beyond the parser's limit, a `model` that is no string, a `stream` that is no boolean.
+    Refused: what is not one JSON object, duplicate keys, invalid UTF-8, numeric parameters that overflow
+    a double, nesting beyond the parser's limit, a `model` that is no string, a `stream` that is no boolean.
     """
     try:
         fields = _OPEN.decode(raw)
@@ -138,8 +145,8 @@ def open_envelope(raw: bytes, headers: Mapping[str, str] = {}) -> Envelope:
             raw.decode()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"The request body is not valid JSON: {_reason(error)}.", code="invalid_json") from error
-    spans = _spans(raw, fields)
-    _check_values(raw, fields, spans)
+    spans = None if _is_compact(raw, fields) else _walk(raw, fields)
+    _check_values(fields)
     return Envelope(raw, fields, spans, headers, {})
 
 
@@ -153,22 +160,25 @@ def _reason(error: Exception) -> str:
     return str(error).removeprefix("JSON is malformed: ")
 
 
-def _spans(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> dict[str, tuple[int, int]]:
-    """Where each member (key and value) stands: from its key's quote to the end of its value."""
-    # Four bytes a member are punctuation. A text as short as that has no white space, no escape in a key and no key twice.
-    if 1 + 4 * len(fields) + sum(map(len, fields)) + sum(map(len, fields.values())) == len(raw):
-        spans = {}
-        position = 1
-        for name, value in fields.items():
-            end = position + len(name) + 3 + len(value)
-            spans[name] = (position, end)
-            position = end + 1
-        return spans
-    return _walk(raw, fields)
+def _spans(fields: Mapping[str, msgspec.Raw]) -> dict[str, tuple[int, int]]:
+    """Where each member (key and value) of a compact text stands: from its key's quote to the end of its value."""
+    spans = {}
+    position = 1
+    for name, value in fields.items():
+        end = position + len(name) + 3 + len(value)
+        spans[name] = (position, end)
+        position = end + 1
+    return spans
+
+
+def _is_compact(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> bool:
+    """Is the text as short as its members allow? Then it has no white space, no escape in a key and no key twice."""
+    # Four bytes a member are punctuation.
+    return 1 + 4 * len(fields) + sum(map(len, fields)) + sum(map(len, fields.values())) == len(raw)
 
 
 def _walk(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> dict[str, tuple[int, int]]:
-    """The same for any text: keys and values are compared in order with the bytes.
+    """The same for any other text: keys and values are compared in order with the bytes.
 
     A walk that reaches the closing brace proves that no key stands twice: the dict would have fewer members than the text.
     """
@@ -224,21 +234,20 @@ def _ambiguous(name: str) -> InvalidRequest:
     return InvalidRequest("The request body holds the same key twice.", code="invalid_json", param=name or None)
 
 
-def _check_values(raw: bytes, fields: Mapping[str, msgspec.Raw], spans: Mapping[str, tuple[int, int]]) -> None:
-    first = {}
-    for name, (_, end) in spans.items():
-        size = len(fields[name])
-        first[name] = raw[end - size]
-        if size > 3 and first[name] in _NUMBER:
+def _check_values(fields: Mapping[str, msgspec.Raw]) -> None:
+    for name in _NUMBERS & fields.keys():
+        value = fields[name]
+        if len(value) > 3:
             try:
-                orjson.loads(memoryview(fields[name]))
+                orjson.loads(memoryview(value))
             except orjson.JSONDecodeError as error:
-                raise InvalidRequest(
-                    f"'{name}' is not a number that can be kept.", code="invalid_json", param=name
-                ) from error
-    if first.get("model") != _QUOTE:
+                message = f"'{name}' is not a number that can be kept."
+                raise InvalidRequest(message, code="invalid_json", param=name) from error
+    model = fields.get("model")
+    if model is None or memoryview(model)[0] != _QUOTE:
         raise InvalidRequest("you must provide a model parameter", param="model")
-    if len(fields["model"]) == 2:
+    if len(model) == 2:
         raise InvalidRequest("'model' is empty.", param="model")
-    if first.get("stream", _NULL) not in _BOOLEAN:
+    stream = fields.get("stream")
+    if stream is not None and memoryview(stream)[0] not in b"tfn":
         raise InvalidRequest("'stream' must be true or false.", param="stream")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from gateway.upstream import Account, Call, Collector, Sink, Sweep
 from gateway.usage import read_usage
 
 ERROR_BODY = 64 * 1024
-REQUEST_ID = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id")
+REQUEST_ID = re.compile(rb"\n(?:x-request-id|request-id|x-amzn-requestid|apim-request-id):[ \t]*([!-~]{1,200})", re.IGNORECASE)
 # What a client may say to its provider in headers; everything else stays here.
 PASSED_ON = ("idempotency-key", "traceparent", "tracestate")
 
@@ -92,7 +93,7 @@ async def exchange(
     await call.send(endpoint.head(request.url, request.method, headers, len(request.body)), request.body)
     if isinstance(call.sink, Collector) and call.status != 200:
         raise _refusal(attempt, call.status, call.headers, call.sink.body)
-    answer = Answer(attempt, request, upstream_id(call.headers))
+    answer = Answer(attempt, request, upstream_id(call.raw_head))
     if isinstance(call.sink, Pump):
         answer.pump = call.sink
     elif isinstance(call.sink, Collector):
@@ -100,12 +101,10 @@ async def exchange(
     return answer
 
 
-def upstream_id(headers: Mapping[str, str]) -> str:
+def upstream_id(head: bytes) -> str:
     """The provider's own id of the exchange, under whichever name it gives it."""
-    for name in REQUEST_ID:
-        if name in headers:
-            return headers[name]
-    return ""
+    found = REQUEST_ID.search(head)
+    return found[1].decode() if found else ""
 
 
 def _headers(attempt: Attempt, chat: ChatRequest, request: UpstreamRequest, upstreams: Upstreams) -> dict[str, str]:

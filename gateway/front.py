@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import StreamReader, web
@@ -78,8 +78,18 @@ class Written(web.StreamResponse):
         return self._stays
 
 
-class Request(web.BaseRequest):
-    """A request that keeps its parsed head at hand: aiohttp's own property for it warns on every use."""
+class Request(Protocol):
+    """What a handler sees of a request: the parsed head, the body's stream, and the connection to answer on."""
+
+    head: RawRequestMessage
+    client: Client
+
+    @property
+    def content(self) -> StreamReader: ...
+
+
+class AiohttpRequest(web.BaseRequest):
+    """aiohttp's request with its parsed head at hand: its own property for that warns on every use."""
 
     def __init__(self, head: RawRequestMessage, content: StreamReader, client: Client, *rest: Any) -> None:
         super().__init__(head, content, client, *rest)
@@ -94,7 +104,7 @@ CLOSE = Written(False)
 class Client(web.RequestHandler):
     """One client connection. It is the outlet of the stream that it carries, and knows since when it waits for a head."""
 
-    __slots__ = ("_front", "_head_since", "_raw", "_reading", "busy", "pump")
+    __slots__ = ("_front", "_head_since", "_raw", "_reading", "busy", "pump", "quiet_since")
 
     def __init__(self, front: Front, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -114,12 +124,13 @@ class Client(web.RequestHandler):
         self._reading: StreamReader | None = None
         self._raw = 0
         self.busy = False
+        self.quiet_since = 0.0
         self.pump: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=HIGH_WATER)  # type: ignore[attr-defined]  # a stream transport
-        self._head_since = self._loop.time()
+        self._head_since = self.quiet_since = self._loop.time()
         self._front.arrived(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -130,6 +141,7 @@ class Client(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:
+            self.quiet_since = 0.0
             if not self._head_since:
                 self._head_since = self._loop.time()
         elif self._reading is not None:
@@ -153,7 +165,7 @@ class Client(web.RequestHandler):
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
         """Answer what aiohttp itself refused in our shape; neither client nor log sees the bytes that provoked it."""
-        error = _parse_error(exc)
+        error = parse_error(exc)
         self._front.refused(error)
         self.refuse(error)
         return CLOSE
@@ -166,6 +178,7 @@ class Client(web.RequestHandler):
     def rest(self) -> None:
         """The request is over."""
         self.busy = False
+        self.quiet_since = self._loop.time()
         self._reading = None
         self.pump = None
 
@@ -212,7 +225,14 @@ class Client(web.RequestHandler):
 class Front:
     """A listener's connections: counted, capped, swept. `refused` is told of errors that no handler sees."""
 
-    def __init__(self, handler: Handler, bounds: Bounds, sweep: Sweep, refused: Callable[[GatewayError], None]) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        bounds: Bounds,
+        sweep: Sweep,
+        refused: Callable[[GatewayError], None],
+        kind: type[Client] = Client,
+    ) -> None:
         self.bounds = bounds
         self.refused = refused
         self.clients: set[Client] = set()
@@ -225,12 +245,12 @@ class Front:
             """aiohttp's low-level server with our connections."""
 
             def __call__(self) -> web.RequestHandler:
-                return Client(front, self, asyncio.get_running_loop())
+                return kind(front, self, asyncio.get_running_loop())
 
         loop = asyncio.get_running_loop()
         self.server: web.Server = Server(
-            self._serve,  # type: ignore[arg-type]  # the factory below makes the requests that it takes
-            request_factory=lambda *parts: Request(*parts, loop),
+            self.serve,  # type: ignore[arg-type]  # the factory below makes the requests that it takes
+            request_factory=lambda *parts: AiohttpRequest(*parts, loop),
             handler_cancellation=True,
             access_log=None,
         )
@@ -257,14 +277,19 @@ class Front:
         self.clients.discard(client)
         self._sweep.discard(client)
 
-    def close_idle(self) -> None:
-        """Close every connection that carries no request."""
+    @property
+    def working(self) -> list[Client]:
+        """The connections that carry a request, or a part of one."""
+        return [client for client in self.clients if client.busy or not client.quiet_since]
+
+    def close_idle(self, before: float) -> None:
+        """Refuse new connections, and close those on which no byte of a request has come since before this loop time."""
         self.draining = True
         for client in tuple(self.clients):
-            if not client.busy:
+            if not client.busy and 0 < client.quiet_since <= before:
                 client.force_close()
 
-    async def _serve(self, request: Request) -> web.StreamResponse:
+    async def serve(self, request: Request) -> web.StreamResponse:
         client = request.client
         client.begin()
         try:
@@ -360,7 +385,8 @@ def head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
     return f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n{lines}{close}\r\n".encode("latin-1", "replace")
 
 
-def _parse_error(exc: BaseException | None) -> GatewayError:
+def parse_error(exc: BaseException | None) -> GatewayError:
+    """What aiohttp's parser refused, as ours; nothing of the bytes that provoked it."""
     if isinstance(exc, LineTooLong):
         # aiohttp quotes the target as a bytearray, a header's value as bytes.
         if isinstance(exc.args[0], bytearray) and exc.args[0].startswith(b"/"):

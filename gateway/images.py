@@ -245,11 +245,10 @@ class Unpacked(Framing):
 
     __slots__ = ()
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """One line of the head."""
-        if name.lower() == b"content-encoding" and value.strip().lower() != b"identity":
+    def unpack(self, coding: str) -> None:
+        """No coding is undone here."""
+        if coding != "identity":
             raise BadUpstreamResponse("The image is packed.")
-        super().on_header(name, value)
 
 
 def places(messages: Any) -> Iterator[Place]:

@@ -9,7 +9,7 @@ from typing import Protocol
 from gateway.errors import BadUpstreamResponse, UpstreamError, UpstreamReset, UpstreamTimeout
 from gateway.timers import Limits
 from gateway.upstream.connection import Connection
-from gateway.upstream.framing import Headers
+from gateway.upstream.framing import Headers, read_headers
 from gateway.upstream.pool import Endpoint
 from gateway.upstream.sweep import Sweep
 
@@ -74,9 +74,9 @@ class Collector:
 
 
 class Call:
-    """One attempt. `send` returns when its sink says that it is ready; `status` and `headers` are those of the answer.
+    """One attempt. `send` returns when its sink says that it is ready; `status` and `raw_head` are those of the answer.
 
-    `open_sink` is asked for the sink when the head has come: it finds `status`, `headers` and `ready` here. One future
+    `open_sink` is asked for the sink when the head has come: it finds `status` and `ready` here. One future
     serves head and body, since every wake-up of a task costs 5 µs.
     """
 
@@ -93,7 +93,7 @@ class Call:
             "_open_sink",
             "_over",
         ),
-        *("_request", "_retried", "_sent_at", "_sweep", "headers", "ready", "sink", "status"),
+        *("_request", "_retried", "_sent_at", "_sweep", "raw_head", "ready", "sink", "status"),
     )
 
     def __init__(
@@ -116,7 +116,12 @@ class Call:
         self.ready: asyncio.Future[None] = self._loop.create_future()
         self.sink: Sink | None = None
         self.status = 0
-        self.headers: Headers = {}
+        self.raw_head = b""
+
+    @property
+    def headers(self) -> Headers:
+        """The answer's headers: names in lower case."""
+        return read_headers(self.raw_head)
 
     async def send(self, request: bytes, body: bytes) -> None:
         """Send a whole request and wait until the sink is ready; raises UpstreamError."""
@@ -169,10 +174,10 @@ class Call:
             self._connection.transport.resume_reading()
             self._last = self._loop.time()
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, status: int, head: bytes) -> None:
         """The connection's answer begins."""
         self.status = status
-        self.headers = headers
+        self.raw_head = head
         self.sink = self._open_sink(self)
 
     def data(self, data: bytes) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Protocol
 
 from gateway.errors import Truncated, UpstreamError, UpstreamReset
-from gateway.upstream.framing import Framing, Headers
+from gateway.upstream.framing import Framing
 
 HIGH_WATER = 64 * 1024
 
@@ -14,7 +14,7 @@ HIGH_WATER = 64 * 1024
 class Receiver(Protocol):
     """Who waits for an answer on a connection. Called in the order head, data..., then end or lost once."""
 
-    def head(self, status: int, headers: Headers) -> None: ...
+    def head(self, status: int, head: bytes) -> None: ...
     def data(self, data: bytes) -> None: ...
     def end(self) -> None: ...
     def lost(self, error: UpstreamError) -> None: ...
@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
             self._fail(error)
             return
         if framing.status and not had_head:
-            receiver.head(framing.status, framing.headers)
+            receiver.head(framing.status, framing.head)
         if body:
             receiver.data(body)
         if framing.complete and self._receiver is not None:
@@ -152,7 +152,7 @@ class Discard:
 
     __slots__ = ()
 
-    def head(self, status: int, headers: Headers) -> None:
+    def head(self, status: int, head: bytes) -> None:
         """Nobody listens any more."""
 
     def data(self, data: bytes) -> None:

@@ -23,8 +23,8 @@ Headers = dict[str, str]
 class Framing:
     """A C parser (llhttp) with our limits around it; `reset` makes it ready for the next answer.
 
-    `status` is 0 until the head is complete; interim answers (1xx) are passed over. Header names are lower case; of a
-    repeated header the last value counts. `reusable` says that the connection may carry another exchange.
+    `status` is 0 until the head is complete; interim answers (1xx) are passed over. The parser checks every header but
+    hands over none, since a callback for each costs 0.3 µs: `read_headers(head)` is for who asks. `reusable` says that the connection may carry another exchange.
     A packed body (gzip, deflate) comes out unpacked.
     """
 
@@ -32,43 +32,41 @@ class Framing:
         *(
             "_body",
             "_extra",
-            "_head_size",
+            "_head",
             "_inflate",
             "_interim",
             "_keeps",
             "_packed",
             "_parser",
-            "_pending",
             "_unpacked",
             "_until_close",
         ),
-        *("complete", "headers", "status"),
+        *("complete", "status"),
     )
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
-        self.headers: Headers = {}
         self.reset()
 
     def reset(self) -> None:
         """Forget the last answer."""
         self._body = []
-        self._pending: list[tuple[bytes, bytes]] = []
+        self._head = b""
         self._inflate: Any = None
-        self._packed = self._unpacked = self._head_size = self._interim = self.status = 0
+        self._packed = self._unpacked = self._interim = self.status = 0
         self._until_close = self._extra = self._keeps = self.complete = False
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return the body bytes that they hold. Raises UpstreamError for what HTTP does not allow."""
         if not self.status:
-            self._head_size += len(data)
+            self._head = self._head + data if self._head else data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if not self._extra:
                 raise _as_ours(error) from error
-        if not self.status and self._head_size > MAX_HEAD:
+        if not self.status and len(self._head) > MAX_HEAD:
             raise BadUpstreamResponse("The provider sent a response head that is too large.")
         if not self._body:
             return b""
@@ -85,6 +83,16 @@ class Framing:
             raise Truncated("The provider closed the connection in the middle of its answer.")
 
     @property
+    def headers(self) -> Headers:
+        """The answer's headers: names in lower case, of a repeated one the last value."""
+        return read_headers(self._head)
+
+    @property
+    def head(self) -> bytes:
+        """The status line and the headers as they came, once `status` is known."""
+        return self._head
+
+    @property
     def whole(self) -> bool:
         """Did a packed body come to its own end?"""
         return self._inflate is None or self._inflate.eof
@@ -98,12 +106,6 @@ class Framing:
         if self.complete:
             self._extra = True
             raise BadUpstreamResponse("The provider sent a second answer.")
-        self._pending = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._pending.append((name, value))
-        if len(self._pending) > MAX_HEADERS:
-            raise BadUpstreamResponse("The provider sent too many response headers.")
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -114,12 +116,17 @@ class Framing:
             return
         if not 200 <= status <= 599:
             raise BadUpstreamResponse(f"The provider answered with status {status}.")
-        headers = self.headers = {
-            name.lower().decode("latin-1"): value.decode("latin-1") for name, value in self._pending
-        }
+        self._head = head = _last_head(self._head, self._interim)
+        if len(head) > MAX_HEAD or head.count(b"\n") > MAX_HEADERS:
+            raise BadUpstreamResponse("The provider sent a response head that is too large.")
         self.status = status
-        self._until_close = "content-length" not in headers and "transfer-encoding" not in headers and status != 204
-        coding = headers.pop("content-encoding", "identity").lower()
+        lower = head.lower()
+        self._until_close = b"\ncontent-length:" not in lower and b"\ntransfer-encoding:" not in lower and status != 204
+        if b"\ncontent-encoding:" in lower:
+            self.unpack(read_headers(head)["content-encoding"].lower())
+
+    def unpack(self, coding: str) -> None:
+        """The body comes in this content coding; raises BadUpstreamResponse for one that cannot be undone."""
         if coding in {"gzip", "x-gzip", "deflate"}:
             self._inflate = zlib.decompressobj(47)
         elif coding != "identity":
@@ -148,6 +155,19 @@ class Framing:
         except zlib.error as error:
             raise BadUpstreamResponse("The provider's answer cannot be unpacked.") from error
         return pieces
+
+
+def read_headers(head: bytes) -> Headers:
+    """The headers of a checked head: names in lower case, of a repeated one the last value."""
+    lines = (line.partition(b":") for line in head.split(b"\r\n")[1:])
+    return {name.decode("latin-1").lower(): value.decode("latin-1").strip() for name, _, value in lines}
+
+
+def _last_head(raw: bytes, interim: int) -> bytes:
+    """The final answer's head out of the first bytes of a connection, behind so many interim ones."""
+    for _ in range(interim):
+        raw = raw[raw.index(b"\r\n\r\n") + 4 :]
+    return raw[: raw.find(b"\r\n\r\n")]
 
 
 def _as_ours(error: httptools.HttpParserError) -> UpstreamError:
