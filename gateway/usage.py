@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import orjson
 
 from gateway.contract import Usage
 from gateway.hub import Json
@@ -17,17 +18,21 @@ class _Details(msgspec.Struct):
     reasoning_tokens: int | None = None
 
 
-class _Counts(msgspec.Struct):
+class _Plain(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
     cached_tokens: int | None = None
+
+
+class _Counts(_Plain):
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
 
 
 _NO_DETAILS = _Details()
-_counts = msgspec.json.Decoder(_Counts, strict=False).decode
+_counts = msgspec.json.Decoder(_Counts).decode
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 def read_usage(usage: Mapping[str, Any] | bytes | None) -> Usage | None:
@@ -39,8 +44,8 @@ def read_usage(usage: Mapping[str, Any] | bytes | None) -> Usage | None:
         return None
     try:
         counts = _counts(usage) if isinstance(usage, bytes) else msgspec.convert(usage, _Counts, strict=False)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
+    except _UNREADABLE:
+        counts = _without_details(usage)
     prompt, completion = counts.prompt_tokens, counts.completion_tokens
     if prompt is None and completion is None:
         return None
@@ -52,6 +57,31 @@ def read_usage(usage: Mapping[str, Any] | bytes | None) -> Usage | None:
     if cached is not None and prompt is not None:
         prompt = max(prompt, cached)
     return Usage(prompt, completion, cached, before.cache_write_tokens, reasoning)
+
+
+def _without_details(usage: Mapping[str, Any] | bytes) -> _Counts:
+    """The counts of a usage object whose details make no sense, so that they are not lost with them."""
+    try:
+        plain = msgspec.convert(msgspec.json.decode(usage) if isinstance(usage, bytes) else usage, _Plain, strict=False)
+    except _UNREADABLE:
+        return _Counts()
+    return _Counts(*msgspec.structs.astuple(plain))
+
+
+def _countable(usage: object) -> Json:
+    """What of an odd usage object are counts, details included."""
+    if isinstance(usage, bytes):
+        try:
+            usage = orjson.loads(usage)
+        except orjson.JSONDecodeError:
+            return {}
+    found: Json = {}
+    for name, value in usage.items() if isinstance(usage, Mapping) else ():
+        if isinstance(value, Mapping):
+            found[name] = _countable(value)
+        elif isinstance(value, int | float) and not isinstance(value, bool) and not name.endswith("_details"):
+            found[name] = int(value)
+    return found
 
 
 def write_usage(usage: Usage) -> Json:
