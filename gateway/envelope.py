@@ -57,6 +57,11 @@ class Envelope:
         options = self.get("stream_options") if self.stream else None
         self.wants_usage: bool = isinstance(options, dict) and options.get("include_usage") is True
 
+    @property
+    def size(self) -> int:
+        """Bytes of the body as the client sent it."""
+        return len(self._raw)
+
     def names(self) -> Collection[str]:
         """The top-level keys in the client's order, then what was set over them."""
         if not self._overlay:
@@ -69,7 +74,7 @@ class Envelope:
             return self._decoded[name]
         if name not in self.fields:
             return None
-        value = self._decoded[name] = orjson.loads(memoryview(self.fields[name]))
+        value = self._decoded[name] = _loaded(memoryview(self.fields[name]))
         return value
 
     def with_values(self, values: Mapping[str, Any]) -> Envelope:
@@ -105,7 +110,7 @@ class Envelope:
     def parsed(self) -> Json:
         """The whole request as a dict; cached, not to be mutated."""
         if self._parsed is None:
-            self._parsed = {**orjson.loads(self._raw), **self._overlay}
+            self._parsed = {**_loaded(self._raw), **self._overlay}
         return self._parsed
 
     def _spliced(self, edits: list[tuple[int, int, bytes]]) -> bytes:
@@ -148,6 +153,14 @@ def open_envelope(raw: bytes, headers: Mapping[str, str] = {}) -> Envelope:
     spans = None if _is_compact(raw, fields) else _walk(raw, fields)
     _check_values(fields)
     return Envelope(raw, fields, spans, headers, {})
+
+
+def _loaded(raw: bytes | memoryview) -> Any:
+    """A value of the body; raises InvalidRequest for a number in it that overflows a double."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest("The request body holds a number that cannot be kept.", code="invalid_json") from error
 
 
 def _reason(error: Exception) -> str:

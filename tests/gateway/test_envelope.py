@@ -153,8 +153,8 @@ def test_duplicate_keys_are_told_as_such(raw: bytes) -> None:
         b'{"model":"a","x":Infinity}',
         b'{"model":"a","x":-Infinity}',
         b'{"model":"a","x":[NaN]}',
-        b'{"model":"a","x":1e999}',
-        b'{"model":"a","x":-1e999}',
+        b'{"model":"a","seed":1e999}',
+        b'{"model":"a","n":-1e999}',
         b'{"model":"a","x":01}',
         b'{"model":"a","x":+1}',
         b'{"model":"a","x":1.}',
@@ -222,6 +222,17 @@ def test_usage_is_wanted_only_when_it_was_asked_for(options: str, wants: bool) -
 def test_big_numbers_that_a_double_can_hold_stay_as_they_are_written() -> None:
     raw = b'{"model":"m","seed":123456789012345678901234567890,"x":1.10,"y":1E2,"z":-0}'
     assert open_envelope(raw).edited({"model": "o"}) == raw.replace(b'"m"', b'"o"')
+
+
+@pytest.mark.parametrize("value", ["1e999", "[-1e999]", '{"a":1e999}'])
+def test_a_number_that_overflows_travels_on_unread_and_is_refused_when_it_is_read(value: str) -> None:
+    raw = f'{{"model":"m","metadata":{value}}}'.encode()
+    chat = open_envelope(raw)
+    assert chat.edited({"model": "o"}) == raw.replace(b'"m"', b'"o"')
+    for read in (lambda: chat.get("metadata"), chat.parsed):
+        with pytest.raises(InvalidRequest) as caught:
+            read()
+        assert caught.value.code == "invalid_json"
 
 
 def test_a_large_request_is_sent_on_the_same_but_for_the_model() -> None:

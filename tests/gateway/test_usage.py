@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,12 +21,12 @@ def test_all_counts_are_read() -> None:
         "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 2},
         "completion_tokens_details": {"reasoning_tokens": 3},
     }
-    assert read_usage(usage) == Usage(10, 7, 4, 2, 3)
+    assert read_usage(usage) == read_usage(orjson.dumps(usage)) == Usage(10, 7, 4, 2, 3)
 
 
 @pytest.mark.parametrize(
     "usage",
-    [None, {}, [], "x", 5, {"total_tokens": 5}, {"prompt_tokens": None}, {"prompt_tokens": "5"}, {"prompt_tokens": True}],
+    [None, {}, [], "x", 5, {"total_tokens": 5}, {"prompt_tokens": None}, {"prompt_tokens": "x"}, {"prompt_tokens": True}, b"", b"null", b"5", b"{"],
 )
 def test_no_count_is_no_usage(usage: Any) -> None:
     assert read_usage(usage) is None
@@ -52,7 +53,7 @@ def test_cached_tokens_beside_the_details_count_and_never_exceed_the_prompt() ->
 @pytest.mark.parametrize("details", [None, [], "x", 5, {"cached_tokens": "x"}])
 def test_odd_details_are_passed_over(details: Any) -> None:
     usage = {"prompt_tokens": 1.0, "prompt_tokens_details": details, "completion_tokens_details": details}
-    assert read_usage(usage) == Usage(1)
+    assert read_usage(usage) == read_usage(orjson.dumps(usage)) == Usage(1)
 
 
 def test_what_nobody_reported_is_not_written() -> None:
