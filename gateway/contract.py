@@ -204,7 +204,7 @@ class Provider:
       or the name of a source in `gateway.credentials`.
     * `models`: the package resource of the capability data, if there is any. `env`: where `serve` without
       a file looks for the key.
-    * `own_urls`: how URLs begin that only the provider can read; they are never fetched for it.
+    * `own_urls`: how URLs begin that only the provider can read; they are never fetched for it (`s3://`).
     """
 
     name: str

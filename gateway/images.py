@@ -21,8 +21,6 @@ from gateway.urls import BadUrl, Site, public, site
 
 MIB = 1024 * 1024
 READ = 64 * 1024
-# Sockets that all requests together may have open for images.
-AT_ONCE = 128
 # All addresses of a host are judged, so many are tried.
 TRIES = 4
 USER_AGENT = "sluiceway"
@@ -39,6 +37,7 @@ _MAGIC: Mapping[str, re.Pattern[bytes]] = {
 }
 # Where the URL stands in a part of this type.
 _KEYS = {"image_url": "url", "file": "file_data"}
+_ADDRESS = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SAME = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
 # One text for all of these: a client must not learn which names exist inside, or what they resolve to.
 _UNREACHABLE = "the host cannot be reached"
@@ -50,12 +49,16 @@ Connect = Callable[[str, Address, int], Awaitable[Stream]]
 
 @dataclass(frozen=True, slots=True)
 class FetchBounds:
-    """What may be fetched for one request: how many images, bytes of each and of all, seconds altogether."""
+    """What may be fetched for one request: how many images, bytes of each and of all, seconds altogether.
+
+    `sockets` is how many connections all requests together may have open.
+    """
 
     count: int = 16
     each: int = 20 * MIB
     total: int = 50 * MIB
     seconds: float = 10.0
+    sockets: int = 128
 
 
 @dataclass(slots=True)
@@ -135,7 +138,7 @@ class Images:
         self._connect = connect or Dialer()
         self._public = judge
         self._bounds = bounds
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(bounds.sockets)
 
     def close(self) -> None:
         """Let the resolver's threads end."""
@@ -146,8 +149,8 @@ class Images:
     ) -> ChatRequest:
         """The request with data: URLs in place of web URLs; the same object when it has none.
 
-        URLs that begin with one of `own` stay: the provider knows them. Raises InvalidRequest that names the part, and
-        Overloaded when the ledger has no room.
+        URLs that begin with one of `own` stay: the provider knows them. Raises InvalidRequest that names the part for
+        every other URL that cannot be fetched, and Overloaded when the ledger has no room.
         """
         messages, most = chat.get("messages"), self._bounds.count
         found = [place for place in places(messages) if not place.url.startswith(own)]
@@ -252,11 +255,11 @@ class Unpacked(Framing):
 
 
 def places(messages: Any) -> Iterator[Place]:
-    """Every web URL in an image_url part, or in a file part's data."""
+    """Every URL with a scheme and `//` in an image_url part, or in a file part's data."""
     for number, message in enumerate(_items(messages)):
         for index, part in enumerate(_items(message.get("content") if isinstance(message, dict) else None)):
             keys, url = _url_of(part)
-            if isinstance(url, str) and url.lstrip()[:8].lower().startswith(("https://", "http://")):
+            if isinstance(url, str) and _ADDRESS.match(url):
                 yield Place(number, index, keys, url)
 
 
@@ -277,7 +280,7 @@ def _items(value: Any) -> Sequence[Any]:
 
 def _url_of(part: Any) -> tuple[tuple[str, ...], Any]:
     kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in _KEYS:
+    if not isinstance(kind, str) or kind not in _KEYS:
         return (), None
     body = part.get(kind)
     if isinstance(body, dict):

@@ -40,7 +40,7 @@ _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _QUAD = re.compile(r"(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}")
 # Two versions of IDNA send these to two different hosts.
-_AMBIGUOUS = frozenset("ßẞς\u200c\u200d")
+_AMBIGUOUS = frozenset("ßẞς")
 _AS_WRITTEN = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -123,6 +123,8 @@ def _split(authority: str) -> tuple[str, str]:
 
 def _host(host: str) -> str:
     if host.startswith("["):
+        if ":" not in host:
+            raise BadUrl("has no valid host")
         return _literal(host[1:-1])
     name = _ascii(host).removesuffix(".")
     labels = name.split(".")

@@ -52,6 +52,7 @@ PROVIDER = Provider(
     authorize=authorize,
     table=table,
     base_url="https://bedrock-runtime.{region}.amazonaws.com",
+    own_urls=("s3://",),
     chat=Translation(build_request, read_response, open_stream),
     options=_OPTIONS,
     check=check,

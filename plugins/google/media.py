@@ -37,7 +37,7 @@ _BY_ENDING: Mapping[str, str] = {
 _OWN = ("https://generativelanguage.googleapis.com/v1beta/files/", "gs://")
 _YOUTUBE = frozenset(("youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"))
 # Nobody but Google can read these: no use in fetching them for it.
-OWN_URLS = (_OWN[0], *(f"https://{host}/" for host in sorted(_YOUTUBE)))
+OWN_URLS = (*_OWN, *(f"https://{host}/" for host in sorted(_YOUTUBE)))
 
 
 def media_part(part: Json, target: Target) -> Json:
