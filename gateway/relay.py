@@ -20,6 +20,7 @@ _BOUNDARY = re.compile(rb"\n\n|\r\n\r\n|\r\r")
 _LINE = re.compile(rb"\r\n|\n|\r")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"')
+_BOM = b"\xef\xbb\xbf"
 _DONE_EVENT = b"data: [DONE]\n\n"
 
 ReadError = Callable[[bytes], UpstreamError]
@@ -169,6 +170,8 @@ class Passthrough:
 
     def _looked_through(self, block: bytes) -> bytes:
         """Take whole events one by one: mend, withhold, notice the end and errors."""
+        if not self.started:
+            block = block.removeprefix(_BOM)  # allowed before a stream, but unknown to most clients
         kept: list[bytes] = []
         same = True
         for text in _split(block):
@@ -344,7 +347,7 @@ def _payload(text: bytes) -> bytes | None:
         return text[6:-2]
     data = [
         line[5:].removeprefix(b" ")
-        for line in _LINE.split(text.removeprefix(b"\xef\xbb\xbf"))
+        for line in _LINE.split(text.removeprefix(_BOM))
         if line.startswith(b"data:")
     ]
     return b"\n".join(data) if data else None

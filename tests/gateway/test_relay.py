@@ -34,11 +34,12 @@ USAGE = orjson.dumps({"id": "1", "choices": [], "usage": {"prompt_tokens": 5, "c
 A, B, END, DONE = chunk("a"), chunk('b "error": [DONE] "usage": { \n\n'), chunk(finish="stop"), b"[DONE]"
 ERROR = b'{"error":{"message":"too busy","code":503}}'
 USUAL = told(A, B, END, USAGE, DONE)
+MARK = b"\xef\xbb\xbf"
 STREAMS = {
     "usual": USUAL,
     "crlf": USUAL.replace(b"\n", b"\r\n"),
     "cr": USUAL.replace(b"\n", b"\r"),
-    "mark": b"\xef\xbb\xbf" + USUAL,
+    "mark": MARK + USUAL,
     "comments": b": one\n\n" + told(A) + b": two\n\n:\n\n" + told(B, END, DONE),
     "fields": b"event: x\nid: 1\ndata: " + A + b"\nretry: 5\n\n" + told(END, DONE),
     "two lines": b'data: {"choices":\ndata:[]}\n\n' + told(END, DONE),
@@ -80,7 +81,7 @@ def test_any_cut_gives_the_same_bytes(name: str, withhold: bool) -> None:
     stream = STREAMS[name]
     expected = run(passthrough(withhold_usage=withhold), [stream])
     if not withhold:
-        assert expected == stream
+        assert expected == stream.removeprefix(MARK)  # most clients would not know the first event behind it
     assert run(passthrough(withhold_usage=withhold), singly(stream)) == expected
     for cut in range(len(stream)):
         relay = passthrough(withhold_usage=withhold)
@@ -93,7 +94,7 @@ def test_many_cuts_give_the_same_bytes(name: str, cuts: list[int]) -> None:
     stream = STREAMS[name]
     places = [0, *sorted(cut % len(stream) for cut in cuts), len(stream)]
     pieces = [stream[start:end] for start, end in zip(places, places[1:], strict=False)]
-    assert run(passthrough(), pieces) == stream
+    assert run(passthrough(), pieces) == stream.removeprefix(MARK)
 
 
 @pytest.mark.parametrize("name", STREAMS)
