@@ -33,7 +33,7 @@ class Connection(asyncio.Protocol):
     `answered` says that bytes of an answer to the current request have come; `used` counts the requests.
     """
 
-    __slots__ = ("_framing", "_home", "_receiver", "answered", "closed", "idle_since", "transport", "used")
+    __slots__ = ("_early", "_framing", "_home", "_receiver", "answered", "closed", "idle_since", "transport", "used")
 
     transport: asyncio.Transport
 
@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._framing = Framing()
         self._receiver: Receiver | None = None
+        self._early = b""
         self.closed = False
         self.used = 0
         self.idle_since = 0.0
@@ -61,10 +62,13 @@ class Connection(asyncio.Protocol):
         self._framing.reset()
         self.answered = False
         self.used += 1
-        if len(body) < HIGH_WATER:
-            self.transport.write(request + body)
-        else:
-            self.transport.writelines((request, body))
+        if not self.closed:
+            if len(body) < HIGH_WATER:
+                self.transport.write(request + body)
+            else:
+                self.transport.writelines((request, body))
+        if self.used == 1:
+            self._catch_up()
 
     def abort(self) -> None:
         """Drop the connection, and the answer that was under way, at once."""
@@ -81,6 +85,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         receiver = self._receiver
+        if receiver is None and not self.used and len(self._early) < HIGH_WATER:
+            self._early += data
+            return
         if receiver is None:
             # Bytes that nobody asked for: the next answer could not be told from them.
             self.abort()
@@ -116,6 +123,14 @@ class Connection(asyncio.Protocol):
                 self._fail(error)
             else:
                 self._finish()
+
+    def _catch_up(self) -> None:
+        """What came before the first request was written (a refusal, or the end) is the answer to it."""
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
+        if self.closed and self._receiver is not None:
+            self.connection_lost(None)
 
     def _finish(self) -> None:
         receiver, self._receiver = self._receiver, None
