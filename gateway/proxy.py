@@ -83,7 +83,8 @@ class Proxy:
         except GatewayError as error:
             return self._refuse(request, error, record)
         except asyncio.CancelledError:
-            record.code = "client_disconnect"
+            if not record.status:
+                record.code = "client_disconnect"
             raise
         except Exception as error:
             self._log.news("error", "a request failed inside the gateway", id=record.id, error=where(error))
@@ -129,12 +130,14 @@ class Proxy:
             pump.flow(client, head(200, {**EVENT_STREAM, **headers, **framing}, keep_alive=chunked), chunked)
             outcome = await pump.finished
         finally:
+            # A stream that broke off closes the client's connection, which cancels this task: the reason is the first.
+            if pump.finished.done() and not pump.finished.cancelled():
+                outcome = pump.finished.result()
+            record.code = "ok" if outcome is None else outcome.code or "internal_error"
             pump.stop()
             settle(got, upstreams, outcome)
             record.sent = pump.sent
             record.usage = pump.usage()
-        if outcome is not None:
-            record.code = outcome.code or "internal_error"
         return KEEP if outcome is None and chunked and self._stays(request) else CLOSE
 
     def _admit(self, request: Request, snapshot: Snapshot, record: Record) -> Caller:
