@@ -18,14 +18,11 @@ class _Details(msgspec.Struct):
     reasoning_tokens: int | None = None
 
 
-class _Plain(msgspec.Struct):
+class _Counts(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
     cached_tokens: int | None = None
-
-
-class _Counts(_Plain):
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
 
@@ -45,7 +42,7 @@ def read_usage(usage: Mapping[str, Any] | bytes | None) -> Usage | None:
     try:
         counts = _counts(usage) if isinstance(usage, bytes) else msgspec.convert(usage, _Counts, strict=False)
     except _UNREADABLE:
-        counts = _without_details(usage)
+        counts = msgspec.convert(_countable(usage), _Counts)
     prompt, completion = counts.prompt_tokens, counts.completion_tokens
     if prompt is None and completion is None:
         return None
@@ -59,15 +56,6 @@ def read_usage(usage: Mapping[str, Any] | bytes | None) -> Usage | None:
     return Usage(prompt, completion, cached, before.cache_write_tokens, reasoning)
 
 
-def _without_details(usage: Mapping[str, Any] | bytes) -> _Counts:
-    """The counts of a usage object whose details make no sense, so that they are not lost with them."""
-    try:
-        plain = msgspec.convert(msgspec.json.decode(usage) if isinstance(usage, bytes) else usage, _Plain, strict=False)
-    except _UNREADABLE:
-        return _Counts()
-    return _Counts(*msgspec.structs.astuple(plain))
-
-
 def _countable(usage: object) -> Json:
     """What of an odd usage object are counts, details included."""
     if isinstance(usage, bytes):
@@ -77,9 +65,9 @@ def _countable(usage: object) -> Json:
             return {}
     found: Json = {}
     for name, value in usage.items() if isinstance(usage, Mapping) else ():
-        if isinstance(value, Mapping):
+        if name.endswith("_details"):
             found[name] = _countable(value)
-        elif isinstance(value, int | float) and not isinstance(value, bool) and not name.endswith("_details"):
+        elif isinstance(value, int | float) and not isinstance(value, bool):
             found[name] = int(value)
     return found
 

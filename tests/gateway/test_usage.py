@@ -56,6 +56,16 @@ def test_odd_details_are_passed_over(details: Any) -> None:
     assert read_usage(usage) == read_usage(orjson.dumps(usage)) == Usage(1)
 
 
+def test_of_an_odd_usage_object_every_count_that_is_one_is_read() -> None:
+    usage = {
+        "prompt_tokens": 5,
+        "completion_tokens": {"x": 1},
+        "prompt_tokens_details": {"cached_tokens": 2.0, "cache_write_tokens": "x"},
+        "completion_tokens_details": None,
+    }
+    assert read_usage(usage) == read_usage(orjson.dumps(usage)) == Usage(5, None, 2)
+
+
 def test_what_nobody_reported_is_not_written() -> None:
     assert write_usage(Usage(3, 2)) == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
     assert write_usage(Usage()) == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
