@@ -36,7 +36,9 @@ class Outcome:
 
     case: Case
     seen: Seen
+    # Whose log lines are this case's: those of a model, the news of a deployment; its answers' ids always count.
     model: str = ""
+    deployment: str = ""
     requests: Sequence[bytes] = ()
     log: list[dict[str, Any]] = field(default_factory=list)
     news: list[dict[str, Any]] = field(default_factory=list)
@@ -44,6 +46,8 @@ class Outcome:
     facts: dict[str, Any] = field(default_factory=dict)
     known: Mapping[str, str] = field(default_factory=dict)
     after: Response | None = None
+    # The log of the gateway that served it, where that is one of its own.
+    lines: list[dict[str, Any]] | None = None
 
     @property
     def expect(self) -> dict[str, Any]:
@@ -101,14 +105,17 @@ def listed(value: Any) -> list[Any]:
 def collect(gateway: Gateway, outcomes: Iterable[Outcome]) -> None:
     """Give every outcome the log lines of its requests."""
     lines = gateway.lines
-    access = [line for line in lines if "message" not in line]
-    news = [line for line in lines if "message" in line]
     for outcome in outcomes:
+        mine = lines if outcome.lines is None else outcome.lines
+        access = [line for line in mine if "message" not in line]
+        news = [line for line in mine if "message" in line]
         ids = {response.header("x-request-id") for response in outcome.seen.responses} - {""}
         ids |= set(outcome.facts.get("ids", ()))
-        model = outcome.model
+        model, deployment = outcome.model, outcome.deployment or outcome.model
         outcome.log = [line for line in access if line["id"] in ids or (model and line["model"] == model)]
-        outcome.news = [line for line in news if line.get("id") in ids or (model and line.get("deployment") == model)]
+        outcome.news = [
+            line for line in news if line.get("id") in ids or (deployment and line.get("deployment") == deployment)
+        ]
 
 
 # --- the client's view ---------------------------------------------------------------------------
