@@ -8,15 +8,15 @@ from gateway.errors import Overloaded
 class Ledger:
     """Bytes of request bodies that the process holds at once; over the limit a request is refused before it is read."""
 
-    __slots__ = ("_limit", "held")
+    __slots__ = ("held", "limit")
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self.held = 0
 
     def take(self, size: int) -> None:
         """Reserve bytes; raises Overloaded when there is no room for them."""
-        if self.held + size > self._limit:
+        if self.held + size > self.limit:
             raise Overloaded("The gateway holds too many request bytes already; try again.", retry_after=1)
         self.held += size
 

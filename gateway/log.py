@@ -1,9 +1,11 @@
-"""What the gateway writes down: one JSON line per request and the news of its own life, written by a thread of its own."""
+"""What the gateway writes down: one JSON line per request and the news of its own life, from a thread of its own."""
 
 from __future__ import annotations
 
 import json
 import os
+import select
+import stat
 import sys
 import threading
 import time
@@ -47,7 +49,7 @@ class Record:
 
 
 class Log:
-    """Lines to stdout, stderr or a file. Nothing here blocks: a full disk or a reader that sleeps costs lines, not time.
+    """Lines to stdout, stderr or a file. Nothing blocks: a full disk or a reader that sleeps costs lines, not time.
 
     Lines are formatted in batches by `sweep`, four times a second, and written by a thread that does nothing else.
     `dropped` counts the lines that were lost.
@@ -65,6 +67,7 @@ class Log:
         self._stopped = False
         self._reopen = False
         self._fd = _open(to)
+        self._atomic = _is_shared(self._fd)
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
 
     def start(self) -> None:
@@ -99,6 +102,12 @@ class Log:
         self._reopen = True
         self._wake.set()
 
+    def redirect(self, to: str, *, access: bool, text: bool) -> None:
+        """Write on to another place or in another form; a file is opened anew."""
+        self._to, self._access = to, access
+        self._format = _as_text if text else _as_json
+        self.reopen()
+
     def close(self, timeout: float = 1.0) -> None:
         """Write what is left, within `timeout` seconds."""
         self.sweep(0.0)
@@ -113,7 +122,7 @@ class Log:
             self._wake.clear()
             if self._reopen:
                 self._reopen = False
-                self._fd = _reopened(self._to, self._fd)
+                self._fd, self._atomic = _reopened(self._to, self._fd)
             self._write()
         # What came between the last look and the order to stop.
         self._write()
@@ -124,10 +133,16 @@ class Log:
             count = data.count(b"\n")
             try:
                 while data:
-                    data = data[os.write(self._fd, data) :]
+                    data = data[os.write(self._fd, data[: self._piece(data)]) :]
             except OSError:
-                self.dropped += count
+                self.dropped += data.count(b"\n")
             self._waiting -= count
+
+    def _piece(self, data: bytes) -> int:
+        """How much to write at once: whole lines that a pipe takes in one piece, as other workers write there too."""
+        if not self._atomic or len(data) <= select.PIPE_BUF:
+            return len(data)
+        return data.rfind(b"\n", 0, select.PIPE_BUF) + 1 or data.index(b"\n") + 1
 
 
 def _open(to: str) -> int:
@@ -138,15 +153,21 @@ def _open(to: str) -> int:
     return os.open(to, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
-def _reopened(to: str, fd: int) -> int:
-    if to in {"stdout", "stderr"}:
-        return fd
+def _is_shared(fd: int) -> bool:
+    mode = os.fstat(fd).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+
+def _reopened(to: str, fd: int) -> tuple[int, bool]:
+    """The descriptor for the place; the one before serves on when the place cannot be opened."""
+    standard = (sys.stdout.fileno(), sys.stderr.fileno())
     try:
         fresh = _open(to)
     except OSError:
-        return fd
-    os.close(fd)
-    return fresh
+        fresh = fd
+    if fresh != fd and fd not in standard:
+        os.close(fd)
+    return fresh, _is_shared(fresh)
 
 
 def fields(record: Record, ended: float) -> dict[str, Any]:

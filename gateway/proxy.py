@@ -51,7 +51,7 @@ class Snapshot:
 
 
 class Proxy:
-    """Serves the front door from the snapshot in force; a reload replaces `snapshot` between two requests."""
+    """Serves the front door from the snapshot in force; a reload calls `adopt` between two requests."""
 
     def __init__(self, snapshot: Snapshot, dialects: Mapping[str, Dialect], log: Log, bounds: Bounds) -> None:
         self.snapshot = snapshot
@@ -64,6 +64,17 @@ class Proxy:
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
         self.draining = False
+
+    def adopt(self, snapshot: Snapshot, bounds: Bounds) -> None:
+        """Serve the next requests by another configuration."""
+        self.snapshot = snapshot
+        self._bounds = bounds
+        self._ledger.limit = snapshot.config.server.max_buffered
+
+    @property
+    def held(self) -> int:
+        """Bytes of request bodies in memory."""
+        return self._ledger.held
 
     async def handle(self, request: Request) -> web.StreamResponse:
         """Serve one request, whatever becomes of it, and write it down."""

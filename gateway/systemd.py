@@ -11,7 +11,7 @@ FIRST_FD = 3
 
 
 def notify(environ: Mapping[str, str], *states: str) -> None:
-    """Send states such as `READY=1` to the socket that `NOTIFY_SOCKET` names; nothing happens without one (sd_notify(3))."""
+    """Send states such as `READY=1` to the socket that `NOTIFY_SOCKET` names, if there is one (sd_notify(3))."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
@@ -39,14 +39,18 @@ def watchdog_interval(environ: Mapping[str, str], pid: int) -> float | None:
     return allowed / 2_000_000
 
 
-def sockets(environ: Mapping[str, str], pid: int) -> dict[str, socket.socket]:
+def sockets(environ: Mapping[str, str], pid: int) -> dict[str, list[socket.socket]]:
     """The listening sockets that the manager passed, by name; unnamed ones are called `unknown` (sd_listen_fds(3))."""
     if environ.get("LISTEN_PID") != str(pid):
         return {}
-    count = int(environ.get("LISTEN_FDS", "0"))
+    try:
+        count = int(environ.get("LISTEN_FDS", "0"))
+    except ValueError:
+        return {}
     names = environ.get("LISTEN_FDNAMES", "").split(":") if environ.get("LISTEN_FDNAMES") else []
-    found = {}
+    found: dict[str, list[socket.socket]] = {}
     for offset in range(count):
         os.set_inheritable(FIRST_FD + offset, False)
-        found[names[offset] if offset < len(names) else "unknown"] = socket.socket(fileno=FIRST_FD + offset)
+        name = names[offset] if offset < len(names) else "unknown"
+        found.setdefault(name, []).append(socket.socket(fileno=FIRST_FD + offset))
     return found

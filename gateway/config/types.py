@@ -22,6 +22,7 @@ Count = Annotated[int, Meta(extra={"unit": "count"})]
 Share = Annotated[float, Meta(extra={"unit": "percent"})]
 Instant = Annotated[float, Meta(extra={"unit": "date"})]
 KeyHash = Annotated[str, Meta(extra={"unit": "key hash"})]
+Mode = Annotated[int, Meta(extra={"unit": "mode"})]
 Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
 Money = Annotated[float, Meta(ge=0, le=1_000_000)]
 # A header value is often no secret, so writing it down is no mistake; it is masked all the same.
@@ -82,6 +83,7 @@ class Server(Entry, frozen=True, kw_only=True):
     keepalive: Seconds = 75.0
     drain: SecondsOrOff = 300.0
     workers: Annotated[int, Meta(ge=1, le=1024)] = 1
+    unix_mode: Mode = 0o660
     tls: Tls | None = None
     cors: tuple[str, ...] = ()
     insecure: bool = False

@@ -100,6 +100,7 @@ UNITS: Mapping[str, Unit] = {
     "size": Unit("512KiB, 32MiB or 1GiB", _SIZE, _size),
     "count": Unit("600, 450k or 2M", _COUNT, _count, number=True),
     "percent": Unit("20%", _PERCENT, _percent),
+    "mode": Unit('"0660" or "0600", in quotes', r"0?[0-7]{3}", lambda text: int(text, 8)),
     "date": Unit("2027-01-31 or 2027-01-31T12:00:00Z", _DATE, _date),
     "key hash": Unit("sha256: and 64 hexadecimal digits, from `sluiceway keys new`", _HASH, str, secret=True),
 }

@@ -30,9 +30,7 @@ def _starts(*prefixes: str) -> Callable[[Node], bool]:
 UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported("server.tls", "put a TLS terminator in front"),
     Unsupported("server.cors", "browsers are not answered"),
-    Unsupported("server.workers", "one process serves", lambda node: isinstance(node.value, int) and node.value > 1),
-    Unsupported("server.listen", "only host:port", _starts("unix:", "fd:")),
-    Unsupported("server.admin", "only host:port", _starts("unix:", "fd:")),
+    Unsupported("server.demo", "only host:port", _starts("unix:", "fd:")),
     Unsupported("providers.*.proxy", "upstreams are called directly"),
     Unsupported("state.store", "only memory", _is("redis")),
     Unsupported("telemetry.otlp", "no traces are sent"),

@@ -110,6 +110,7 @@ class Account:
         self._tls = tls_context(ca_file)
         self._endpoints: dict[str, Endpoint] = {}
         self._trimmed = 0.0
+        self._retired = False
 
     def endpoint(self, url: str) -> Endpoint:
         """The endpoint that serves an absolute URL."""
@@ -118,6 +119,8 @@ class Account:
         endpoint = self._endpoints.get(origin)
         if endpoint is None:
             endpoint = self._endpoints[origin] = Endpoint(origin, self._headers, self._resolver, self._tls)
+            if self._retired:
+                endpoint.retire()
         return endpoint
 
     def endpoints(self) -> list[Endpoint]:
@@ -133,6 +136,7 @@ class Account:
 
     def retire(self) -> None:
         """A reload no longer names the account: close each connection once its exchange has ended."""
+        self._retired = True
         for endpoint in self._endpoints.values():
             endpoint.retire()
 

@@ -1,0 +1,190 @@
+"""The gateway itself in one process: requests come in at sockets that somebody opened, until it is told to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from gateway.assembly import Assembly
+from gateway.config.types import Config
+from gateway.contract import Provider
+from gateway.dialects import openai_chat
+from gateway.errors import GatewayError
+from gateway.fastlane import client_kind
+from gateway.front import Bounds, Client, Front
+from gateway.listeners import serve_on
+from gateway.log import Log
+from gateway.proxy import Proxy
+from gateway.upstream import Sweep
+from gateway.watchdog import Watchdog
+
+DIALECTS = {openai_chat.DIALECT.path: openai_chat.DIALECT}
+# After SIGTERM a connection that was used this recently may have a request under way: it is closed so much later.
+GRACE = 0.25
+# From the last word to a stream that outlived the drain until everything is cut.
+CUT = 2.0
+LOOK = 0.02
+SUMMARY = 1.0
+
+
+def shutting_down() -> GatewayError:
+    """What a request is told that outlives the drain."""
+    return GatewayError("The gateway is shutting down.", status=503, kind="overloaded_error", code="shutting_down")
+
+
+class Serving:
+    """Proxy, connections and what they need. `apply` changes the configuration between two requests."""
+
+    def __init__(self, config: Config, digest: str, providers: Mapping[str, Provider], log: Log, sweep: Sweep) -> None:
+        self._config = config
+        self._log = log
+        self._sweep = sweep
+        self._assembly = Assembly(providers, sweep, log.news)
+        self._parts = self._assembly.prepare(config, digest)
+        self._servers: list[asyncio.AbstractServer] = []
+        self._refusals = Refusals(log)
+        bounds = bounds_of(config)
+        self.proxy = Proxy(self._parts.snapshot, DIALECTS, log, bounds)
+        self.front = Front(self.proxy.handle, bounds, sweep, self._refusals.add, client_kind())
+        self.watchdog = Watchdog(log.news)
+        self.ready = False
+
+    async def start(self, sockets: Sequence[socket.socket], orphaned: Callable[[], bool] | None = None) -> None:
+        """Accept connections on these sockets, which are closed by `drain`."""
+        if orphaned is not None:
+            self.watchdog = Watchdog(self._log.news, orphaned=orphaned)
+        self._sweep.add(self._refusals)
+        self._sweep.add(self.watchdog)
+        await self._assembly.fetch(self._parts)
+        self._assembly.take_over(self._parts)
+        for each in sockets:
+            self._servers.append(await serve_on(each, self.front.server))
+        calm_collector()
+        self.watchdog.start()
+        self.ready = True
+
+    async def apply(self, config: Config, digest: str) -> None:
+        """Serve the next requests by this configuration; those under way keep theirs."""
+        parts = await asyncio.to_thread(self._assembly.prepare, config, digest)
+        await self._assembly.fetch(parts)
+        self._config = config
+        bounds = bounds_of(config)
+        self.front.bounds = bounds
+        self.proxy.adopt(self._assembly.take_over(parts), bounds)
+        redirect(self._log, config)
+
+    async def drain(self, limit: float, hurry: asyncio.Event) -> None:
+        """Accept nothing more, let requests finish for `limit` seconds, tell the rest, close. `hurry`: do it now."""
+        self.ready = False
+        self.proxy.draining = True
+        for server in self._servers:
+            server.close()
+        self._log.news("info", "draining", active=self.proxy.active)
+        now = asyncio.get_running_loop().time()
+        self.front.close_idle(now - GRACE)
+        await self._until(lambda: not self.front.clients, min(GRACE, limit), hurry)
+        self.front.close_idle(now + limit)
+        await self._until(lambda: not self.front.working, limit - GRACE, hurry)
+        cut = len(self.front.working)
+        for client in self.front.working:
+            dismiss(client)
+        await self._until(lambda: not self.front.clients, CUT, hurry)
+        for client in tuple(self.front.clients):
+            client.abort()
+        self.watchdog.stop()
+        self._assembly.close()
+        self._log.news("info", "stopped", cut=cut)
+
+    def vitals(self) -> dict[str, float]:
+        """What the process has to say about itself."""
+        return {
+            "connections": len(self.front.clients),
+            "connections_refused_total": self._refusals.count,
+            "requests_active": self.proxy.active,
+            "body_bytes_held": self.proxy.held,
+            "log_lines_dropped_total": self._log.dropped,
+            "loop_stalls_total": self.watchdog.stalls,
+            "workers": 1,
+        }
+
+    async def _until(self, claim: Callable[[], bool], seconds: float, hurry: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
+        # Looks at counters, so that nothing on the request path has to know of the drain.
+        while not claim() and loop.time() < until and not hurry.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(LOOK)
+
+
+class Refusals:
+    """Counts what was refused before any handler saw it; the first of a second is logged, the others as a number."""
+
+    def __init__(self, log: Log) -> None:
+        self.count = 0
+        self._log = log
+        self._said = 0
+        self._quiet_until = 0.0
+
+    def add(self, error: GatewayError) -> None:
+        """One more."""
+        self.count += 1
+        if self.count == self._said + 1 and not self._quiet_until:
+            self._said = self.count
+            self._log.news("info", "a connection was refused", status=error.status, code=error.code)
+
+    def sweep(self, now: float) -> None:
+        """Once a second, say how many more there were."""
+        if now < self._quiet_until:
+            return
+        more, self._said = self.count - self._said, self.count
+        if more:
+            self._log.news("info", "connections were refused", count=more)
+        self._quiet_until = now + SUMMARY if more else 0.0
+
+
+def dismiss(client: Client) -> None:
+    """Tell a request that it will not be finished, and close its connection."""
+    if client.pump is not None:
+        client.pump.fail(shutting_down())
+    else:
+        client.refuse(shutting_down())
+
+
+def bounds_of(config: Config) -> Bounds:
+    """What the listener bears; connections stay below half of the descriptors, since each may need one upstream."""
+    server = config.server
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    most = max(16, descriptors // 2 - 64)
+    return Bounds(
+        max_body=server.max_body,
+        max_connections=min(server.max_connections or most, most),
+        header_timeout=server.header_timeout,
+        body_timeout=server.body_timeout,
+        keepalive=server.keepalive,
+    )
+
+
+def log_of(config: Config) -> Log:
+    """The log that the configuration asks for; with no access log, only the gateway's own news."""
+    chosen = config.telemetry.access_log
+    if chosen is None:
+        return Log(access=False)
+    return Log(chosen.to, text=chosen.format == "text")
+
+
+def redirect(log: Log, config: Config) -> None:
+    """Write on where the configuration says; a file is opened anew, since it may have been rotated."""
+    chosen = config.telemetry.access_log
+    if chosen is None:
+        log.redirect("stdout", access=False, text=False)
+    else:
+        log.redirect(chosen.to, access=True, text=chosen.format == "text")
+
+
+def calm_collector() -> None:
+    """What exists now lives for ever: leave it out of every collection, and collect less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)

@@ -1,0 +1,50 @@
+"""A process's own figures: connections, stalls, lost lines, reloads; summed over workers and shown to Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Vitals = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Vital:
+    """One figure: its kind and what it counts."""
+
+    kind: Literal["gauge", "counter"]
+    about: str
+
+
+VITALS: Mapping[str, Vital] = {
+    "config_reload_failed": Vital("gauge", "1 while the file is wrong and an older configuration serves"),
+    "config_reloads_total": Vital("counter", "configurations taken over since the start"),
+    "connections": Vital("gauge", "open client connections"),
+    "connections_refused_total": Vital("counter", "connections and requests refused before any handler saw them"),
+    "requests_active": Vital("gauge", "requests in flight"),
+    "body_bytes_held": Vital("gauge", "bytes of request bodies in memory"),
+    "log_lines_dropped_total": Vital("counter", "log lines lost to a full disk or a reader that does not read"),
+    "loop_stalls_total": Vital("counter", "times that the event loop stood still for over two seconds"),
+    "workers": Vital("gauge", "processes that serve"),
+    "worker_restarts_total": Vital("counter", "workers started again after they had ended by themselves"),
+}
+
+
+def total(parts: Iterable[Vitals]) -> dict[str, float]:
+    """The figures of several processes as one."""
+    found: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.items():
+            found[name] = found.get(name, 0) + value
+    return found
+
+
+def page(vitals: Vitals) -> bytes:
+    """The figures in Prometheus' text format."""
+    lines = []
+    for name, vital in VITALS.items():
+        if name in vitals:
+            full = f"sluiceway_{name}"
+            lines.append(f"# HELP {full} {vital.about}\n# TYPE {full} {vital.kind}\n{full} {vitals[name]:g}\n")
+    return "".join(lines).encode()
