@@ -72,6 +72,7 @@ class Fetched:
     held: int = 0
     size: int = 0
     data: dict[tuple[str, str], str] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def hold(self, size: int) -> None:
         """Reserve memory; raises Overloaded when there is none."""
@@ -158,14 +159,27 @@ class Images:
             return chat
         if len(found) > most:
             raise _refusal(found[most], f"at most {most} are fetched for one request")
+        # Two attempts of a request may run at once: the second takes what the first has fetched.
+        async with fetched.turn:
+            await self._complete(found, fetched, deadline)
+        assert isinstance(chat, Envelope)
+        return chat.with_values({"messages": replaced(messages, {place: fetched.data[place.key] for place in found})})
+
+    async def _complete(self, found: list[Place], fetched: Fetched, deadline: float) -> None:
+        """Fetch what is not there yet: everything or, where one fails, nothing."""
         wanted: dict[tuple[str, str], list[Place]] = {}
         for place in found:
             if place.key not in fetched.data:
                 wanted.setdefault(place.key, []).append(place)
         until = min(asyncio.get_running_loop().time() + self._bounds.seconds, deadline)
-        await _all(self._fetch(same, fetched, until) for same in wanted.values())
-        assert isinstance(chat, Envelope)
-        return chat.with_values({"messages": replaced(messages, {place: fetched.data[place.key] for place in found})})
+        before = fetched.size
+        try:
+            await _all(self._fetch(same, fetched, until) for same in wanted.values())
+        except BaseException:
+            fetched.size = before
+            for key in wanted:
+                fetched.data.pop(key, None)
+            raise
 
     async def _fetch(self, same: list[Place], fetched: Fetched, until: float) -> None:
         """Fetch one URL for all its places."""

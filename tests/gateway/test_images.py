@@ -419,6 +419,40 @@ def test_what_one_attempt_has_fetched_the_next_one_has(run: Run) -> None:
     run(main())
 
 
+def test_two_attempts_at_once_fetch_once(run: Run) -> None:
+    async def main() -> None:
+        begun, go = asyncio.Event(), asyncio.Event()
+        async with web([{"set": begun}, {"wait": go}, *served(PNG)]) as internet:
+            images, fetched = internet.images(total=len(PNG)), room()
+            first = asyncio.ensure_future(images.inlined(chat(image(URL)), (), fetched))
+            await begun.wait()
+            second = asyncio.ensure_future(images.inlined(chat(image(URL)), (), fetched))
+            await asyncio.sleep(0)
+            go.set()
+            assert parts_of(await first) == parts_of(await second) == [image(data(PNG))]
+            assert len(internet.server.requests) == 1
+
+    run(main())
+
+
+def test_an_attempt_that_is_called_off_leaves_the_bounds_to_the_next(run: Run, until: Any) -> None:
+    async def main() -> None:
+        begun = asyncio.Event()
+        half = {"x": (UNTIL_CLOSE.encode() + PNG[:20]).hex()}
+        async with web([half, {"set": begun}, {"stall": True}], served(PNG)) as internet:
+            images, fetched = internet.images(total=len(PNG)), room()
+            first = asyncio.ensure_future(images.inlined(chat(image(URL)), (), fetched))
+            await begun.wait()
+            await until(lambda: fetched.size > 0)
+            second = asyncio.ensure_future(images.inlined(chat(image(URL)), (), fetched))
+            first.cancel()
+            assert parts_of(await second) == [image(data(PNG))]
+            assert fetched.size == len(PNG)
+            assert fetched.held == fetched.ledger.held > len(PNG) * 4 // 3
+
+    run(main())
+
+
 def test_fetched_bytes_take_room_in_the_ledger(run: Run) -> None:
     async def main() -> None:
         async with web(served(PNG)) as internet:
