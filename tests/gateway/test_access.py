@@ -36,7 +36,15 @@ def test_the_scheme_is_read_in_any_case_and_spaces_do_not_matter(header: str) ->
 
 @pytest.mark.parametrize(
     "header",
-    ["Bearer sk-wrong", "Bearer", "Bearer ", "Bearer sk-app\t", "Bearer SK-APP", "Bearer sk-app sk-app", "Bearer sk-ap"],
+    [
+        "Bearer sk-wrong",
+        "Bearer",
+        "Bearer ",
+        "Bearer sk-app\t",
+        "Bearer SK-APP",
+        "Bearer sk-app sk-app",
+        "Bearer sk-ap",
+    ],
 )
 def test_a_wrong_key_is_refused(header: str) -> None:
     with pytest.raises(Unauthorized, match="Incorrect API key") as caught:

@@ -211,7 +211,13 @@ def test_stream_is_a_boolean_or_null(text: str, streams: bool) -> None:
 
 @pytest.mark.parametrize(
     ("options", "wants"),
-    [('{"include_usage":true}', True), ('{"include_usage":false}', False), ("{}", False), ("null", False), ("1", False)],
+    [
+        ('{"include_usage":true}', True),
+        ('{"include_usage":false}', False),
+        ("{}", False),
+        ("null", False),
+        ("1", False),
+    ],
 )
 def test_usage_is_wanted_only_when_it_was_asked_for(options: str, wants: bool) -> None:
     chat = open_envelope(b'{"model":"m","stream":true,"stream_options":%b}' % options.encode())
@@ -236,7 +242,7 @@ def test_a_number_that_overflows_travels_on_unread_and_is_refused_when_it_is_rea
 
 
 def test_a_large_request_is_sent_on_the_same_but_for_the_model() -> None:
-    messages = [{"role": "user", "content": f"line {number} \u00e9\u4e16 \\ \" \n" * 20} for number in range(40)]
+    messages = [{"role": "user", "content": f'line {number} \u00e9\u4e16 \\ " \n' * 20} for number in range(40)]
     raw = json.dumps({"model": "alias", "messages": messages, "temperature": 0.7}, indent=2).encode()
     assert len(raw) > 20_000
     sent = open_envelope(raw).edited({"model": "real-model"})

@@ -151,7 +151,9 @@ def test_active_requests_and_retries_are_counted() -> None:
     assert (health.active, health.retries) == (0, 0)
 
 
-@pytest.mark.parametrize(("active", "share", "most"), [(0, 0.2, BUDGET_FLOOR), (100, 0.2, 20), (100, 0.0, BUDGET_FLOOR)])
+@pytest.mark.parametrize(
+    ("active", "share", "most"), [(0, 0.2, BUDGET_FLOOR), (100, 0.2, 20), (100, 0.0, BUDGET_FLOOR)]
+)
 def test_retries_are_a_share_of_the_active_requests_and_three_at_least(active: int, share: float, most: int) -> None:
     health = Health()
     health.active = active

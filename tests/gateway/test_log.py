@@ -56,7 +56,9 @@ def test_what_did_not_happen_is_not_told() -> None:
 
 def test_the_text_form_leaves_out_what_is_empty() -> None:
     text = _as_text(NOW, 2.0, Record(began=1.0, model='a "b"\n', status=200)).decode()
-    assert re.fullmatch(r'22:13:20 model="a \\"b\\"\\n" stream=false status=200 .* duration_ms=1000\.0 code="ok"\n', text)
+    assert re.fullmatch(
+        r'22:13:20 model="a \\"b\\"\\n" stream=false status=200 .* duration_ms=1000\.0 code="ok"\n', text
+    )
 
 
 ANY_TEXT = st.text(st.characters())
@@ -70,9 +72,10 @@ def test_any_text_makes_one_line_of_valid_json(path: str, model: str) -> None:
         assert data.count(b"\n") == 1
         assert data.endswith(b"\n")
         data.decode()
-    assert orjson.loads(_as_json(NOW, 1.0, Record(began=0.0, path=path, model=model)))["model"] == model.encode(
-        "utf-8", "replace"
-    ).decode()
+    assert (
+        orjson.loads(_as_json(NOW, 1.0, Record(began=0.0, path=path, model=model)))["model"]
+        == model.encode("utf-8", "replace").decode()
+    )
 
 
 @pytest.mark.parametrize("value", HOSTILE, ids=repr)

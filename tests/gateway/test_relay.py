@@ -439,7 +439,8 @@ def test_an_error_that_says_nothing_is_none(error: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"[]", b"null", b"{", b'{"x":1}', b'{"choices"', b'{"a":"\xff"}', b'{"a":' + b"[" * 100_000]
+    "body",
+    [b"", b"<html>", b"[]", b"null", b"{", b'{"x":1}', b'{"choices"', b'{"a":"\xff"}', b'{"a":' + b"[" * 100_000],
 )
 def test_what_is_no_completion_is_refused(body: bytes) -> None:
     with pytest.raises(BadUpstreamResponse):

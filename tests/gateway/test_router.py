@@ -17,7 +17,8 @@ from gateway.config.secrets import Secret
 from gateway.config.types import Adapter, Config, Deployment, ProviderEntry, Retry, RouteTarget, Routing, Timeouts
 from gateway.contract import Provider
 from gateway.errors import ModelNotFound
-from gateway.router import Attempt, Router
+from gateway.router import Router
+from gateway.routes import Attempt
 from plugins.openai import PROVIDER as OPENAI
 from plugins.xai import PROVIDER as XAI
 
@@ -56,7 +57,12 @@ def test_a_deployment_is_one_attempt_with_its_own_retry_rule() -> None:
     assert route.retry == attempt.retry == TWICE
     assert (attempt.name, attempt.provider, attempt.account, attempt.echo) == ("grok", XAI, "x", True)
     target = attempt.target
-    assert (target.provider, target.model, target.family, target.base_url) == ("x", "grok-4", "grok-4", "https://x.test")
+    assert (target.provider, target.model, target.family, target.base_url) == (
+        "x",
+        "grok-4",
+        "grok-4",
+        "https://x.test",
+    )
     assert target.emulate == {"n"}
     assert target.abilities == {"asked": "xai/grok-4", "tools": True}
 
@@ -96,7 +102,12 @@ def test_an_adapter_is_its_deployment_under_another_name() -> None:
     wild = {"oa/*": Deployment(provider="oa", model="*")}
     routes = router(deployments={**DEPLOYMENTS, **wild}, adapters=adapters)
     calm, tuned = routes.resolve("calm").attempts[0], routes.resolve("tuned").attempts[0]
-    assert (calm.name, calm.target.model, calm.set, calm.default) == ("calm", "real-a", {"temperature": 0}, {"top_p": 1})
+    assert (calm.name, calm.target.model, calm.set, calm.default) == (
+        "calm",
+        "real-a",
+        {"temperature": 0},
+        {"top_p": 1},
+    )
     assert (tuned.name, tuned.target.model, tuned.target.family, tuned.set) == ("tuned", "ft:a", "real-a", {})
     assert routes.resolve("wild").attempts[0].target.model == "gpt-5"
 

@@ -36,7 +36,8 @@ def test_mixed_newlines_and_many_cuts_change_nothing(cuts: list[int], newlines: 
     lines = STREAM.split(b"\n")
     # A lone CR before an LF would be one newline, so each stands for itself only before other text.
     stream = b"".join(
-        line + (newlines[index % len(newlines)] if newlines and line else b"\n") for index, line in enumerate(lines[:-1])
+        line + (newlines[index % len(newlines)] if newlines and line else b"\n")
+        for index, line in enumerate(lines[:-1])
     )
     whole = read([stream])
     places = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]

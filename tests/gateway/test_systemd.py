@@ -55,7 +55,9 @@ def test_the_watchdog_wants_a_sign_in_half_its_time(environ: dict[str, str], int
     assert watchdog_interval(environ, 7) == interval
 
 
-@pytest.mark.parametrize("environ", [{}, {"LISTEN_PID": "8", "LISTEN_FDS": "1"}, {"LISTEN_PID": "7"}, {"LISTEN_PID": "7", "LISTEN_FDS": "x"}])
+@pytest.mark.parametrize(
+    "environ", [{}, {"LISTEN_PID": "8", "LISTEN_FDS": "1"}, {"LISTEN_PID": "7"}, {"LISTEN_PID": "7", "LISTEN_FDS": "x"}]
+)
 def test_sockets_meant_for_nobody_or_another_process_are_left_alone(environ: dict[str, str]) -> None:
     assert sockets(environ, 7) == {}
 
@@ -72,7 +74,8 @@ RECEIVER = """
 
 
 @pytest.mark.parametrize(
-    ("names", "expected"), [("front:admin", ["front", "admin"]), ("front", ["front", "unknown"]), ("a:a", ["a", "a"]), ("", ["unknown"])]
+    ("names", "expected"),
+    [("front:admin", ["front", "admin"]), ("front", ["front", "unknown"]), ("a:a", ["a", "a"]), ("", ["unknown"])],
 )
 def test_passed_sockets_are_known_by_name_and_not_inherited(names: str, expected: list[str]) -> None:
     count = len(expected)

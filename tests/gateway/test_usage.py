@@ -26,7 +26,21 @@ def test_all_counts_are_read() -> None:
 
 @pytest.mark.parametrize(
     "usage",
-    [None, {}, [], "x", 5, {"total_tokens": 5}, {"prompt_tokens": None}, {"prompt_tokens": "x"}, {"prompt_tokens": True}, b"", b"null", b"5", b"{"],
+    [
+        None,
+        {},
+        [],
+        "x",
+        5,
+        {"total_tokens": 5},
+        {"prompt_tokens": None},
+        {"prompt_tokens": "x"},
+        {"prompt_tokens": True},
+        b"",
+        b"null",
+        b"5",
+        b"{",
+    ],
 )
 def test_no_count_is_no_usage(usage: Any) -> None:
     assert read_usage(usage) is None
