@@ -133,7 +133,8 @@ class ScriptedUpstream:
     Steps, one key each: `t` text (latin-1, {{NAMES}} replaced), `x` hex, `chunk` text in chunked framing, `end` the
     last chunk, `rep {t|x|chunk, n}`, `drip {t, every}`, `sleep` seconds, `stall` (seconds, or true for ever), `fin`,
     `rst`, `gzip_ok`, `gzip_bomb {mib}`, `wait` an asyncio.Event, `set` an asyncio.Event, `eof` (wait until the
-    peer has closed its side). `on_accept` steps run as soon as a connection is there. `names` adds to NAMES.
+    peer has closed its side). `on_accept` steps run as soon as a connection is there. `names` adds to NAMES. With
+    `refuses`, connections are refused until `listen`.
     """
 
     def __init__(
@@ -142,7 +143,9 @@ class ScriptedUpstream:
         on_accept: Sequence[Step] = (),
         tls: Tls | None = None,
         names: Mapping[str, str] | None = None,
+        refuses: bool = False,
     ) -> None:
+        self.refuses = refuses
         self.scripts = [list(script) for script in scripts]
         self.on_accept = on_accept
         self.tls = tls
@@ -168,7 +171,9 @@ class ScriptedUpstream:
     async def __aenter__(self) -> ScriptedUpstream:
         context = None if self.tls in (None, "plain", "hang") else certificates().server(self.tls)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Peer(self), "127.0.0.1", 0, ssl=context)
+        self._server = await loop.create_server(
+            lambda: _Peer(self), "127.0.0.1", 0, ssl=context, start_serving=not self.refuses
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -181,6 +186,11 @@ class ScriptedUpstream:
         for transport in list(self._transports):
             transport.abort()
         await asyncio.sleep(0)
+
+    async def listen(self) -> None:
+        """Refuse connections no longer."""
+        assert self._server is not None
+        await self._server.start_serving()
 
     async def request_count(self, count: int) -> None:
         """Wait until so many whole requests have arrived."""

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-gw-client-7d1e40c2b95f4a0a8a6f4c1d"
@@ -93,7 +92,7 @@ class Gateway:
         server = {**config["server"], "listen": f"127.0.0.1:{self.port}", "admin": f"127.0.0.1:{self.admin}"}
         fresh = self.file.with_suffix(".new")
         fresh.touch(0o600)
-        fresh.write_text(yaml.safe_dump({**config, "server": server}, sort_keys=False))
+        fresh.write_text(json.dumps({**config, "server": server}, indent=1))  # JSON is YAML
         fresh.replace(self.file)
 
     def start(

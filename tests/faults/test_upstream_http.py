@@ -18,6 +18,7 @@ from faults.harness import Results, drive_all
 from faults.judging import CHECKS as COMMON
 from faults.judging import Check, Outcome, fact
 from faults.serving import PROVIDER_KEY, Gateway, deployment, openai, profile, serving
+from faults.sockets import filled_queue
 from faults.wireclient import ask
 from livegateway import gateway_before
 from upstreams import Connection, ScriptedUpstream, answer, certificates
@@ -65,11 +66,12 @@ class Site:
 async def site(case: Case, trap: ScriptedUpstream) -> AsyncIterator[Site]:
     """The provider that the case describes."""
     how = case.get("connect", "")
-    if how in ("refused", "blackhole"):
-        with socket.socket() as unanswered:
-            unanswered.bind(("127.0.0.1", 0))
-            with _filled(unanswered) if how == "blackhole" else contextlib.nullcontext():
-                yield Site(f"http://127.0.0.1:{unanswered.getsockname()[1]}")
+    if how == "refused":
+        async with ScriptedUpstream(OK, refuses=True) as upstream:
+            yield Site(upstream.url)
+    elif how == "blackhole":
+        with filled_queue() as port:
+            yield Site(f"http://127.0.0.1:{port}")
     elif how == "nxdomain":
         yield Site("https://no-such-host.invalid")
     elif how == "tls_plain":
@@ -87,18 +89,6 @@ async def site(case: Case, trap: ScriptedUpstream) -> AsyncIterator[Site]:
         kind = Deaf if case["id"] in ("UP-011", "UP-012") else ScriptedUpstream
         async with kind(*scripts, on_accept=early) as upstream:
             yield Site(upstream.url, upstream)
-
-
-@contextlib.contextmanager
-def _filled(listener: socket.socket) -> Any:
-    """A listener whose queue is full: the kernel leaves further SYNs unanswered."""
-    listener.listen(0)
-    with contextlib.ExitStack() as waiting:
-        for _ in range(3):
-            client = waiting.enter_context(socket.socket())
-            client.setblocking(False)
-            client.connect_ex(listener.getsockname())
-        yield
 
 
 async def drive(wanted: list[str], folder: Path) -> Results:
