@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 from gateway.errors import Unreachable
@@ -48,8 +49,20 @@ class Resolver:
 
 
 def tls_context(ca_file: str | Path | None = None) -> ssl.SSLContext:
-    """A verifying client context; `ca_file` replaces the system's certificate authorities."""
-    context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+    """A verifying client context; `ca_file` replaces the system's certificate authorities.
+
+    Reading the system's takes 30 ms: they are read once, at the first account that needs them.
+    """
+    return _context(str(ca_file)) if ca_file else _system_context()
+
+
+@cache
+def _system_context() -> ssl.SSLContext:
+    return _context(None)
+
+
+def _context(ca_file: str | None) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=ca_file)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
