@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import yaml
 from upstreams import demo
 
 from gateway.app import App
@@ -38,6 +39,8 @@ MODELS = {
     "google": "gemini-2.5-flash",
     "bedrock": "eu.anthropic.claude-sonnet-4-5-20250929-v1:0",
 }
+# The deployments of the shipped gateway.yaml, one per provider.
+SHIPPED = ("gpt", "gpt-eu", "llama", "deepseek", "grok", "claude", "gemini", "claude-aws")
 HELLO = [{"role": "user", "content": "Hello!"}]
 Document = dict[str, Any]
 
@@ -88,7 +91,9 @@ class Reply:
         """What one choice said, streamed or not."""
         if not self.headers.get("content-type", "").startswith("text/event-stream"):
             return str(self.json()["choices"][index]["message"]["content"])
-        deltas = [choice["delta"] for chunk in self.chunks for choice in chunk["choices"] if choice["index"] == index]
+        deltas = [
+            choice["delta"] for chunk in self.chunks for choice in chunk.get("choices", ()) if choice["index"] == index
+        ]
         return "".join(delta.get("content") or "" for delta in deltas)
 
 
@@ -228,13 +233,19 @@ def deployments(**options: Any) -> Document:
 def document(folder: Path, content: Document) -> tuple[Document, Client]:
     """The content with free ports and a log in `folder`, and who calls it."""
     client = Client(free_port(), free_port(), folder / "access.log")
-    server = {
-        "listen": f"127.0.0.1:{client.port}",
-        "admin": f"127.0.0.1:{client.admin_port}",
-        **content.get("server", {}),
-    }
+    places = {"listen": f"127.0.0.1:{client.port}", "admin": f"127.0.0.1:{client.admin_port}"}
+    server = {**content.get("server", {}), **places}
     telemetry = {"access_log": {"format": "json", "to": str(client.log_path)}}
     return {"version": 1, "telemetry": telemetry, **content, "server": server}, client
+
+
+def shipped() -> Document:
+    """The repository's gateway.yaml with the demo on another port, and a failing deployment per kind of error."""
+    text = (ROOT / "gateway.yaml").read_text()
+    content: Document = yaml.safe_load(text.replace("127.0.0.1:4002", f"127.0.0.1:{free_port()}"))
+    for switch in ("error400", "auth", "missing", "overloaded", "fail", "busy", "badgateway", "midstream", "context"):
+        content["deployments"][switch] = {"provider": "openai", "model": f"demo-{switch}", "retry": {"attempts": 1}}
+    return content
 
 
 @asynccontextmanager
