@@ -15,6 +15,8 @@ from gateway.errors import Unreachable
 DNS_TTL = 30.0
 # A resolver that hangs occupies a thread until its own time-out; other hosts must still find one.
 DNS_THREADS = 32
+# Clients name hosts as well, where images are fetched for them.
+DNS_KNOWN = 1024
 
 Address = tuple[int, str]
 
@@ -40,6 +42,8 @@ class Resolver:
             addresses = await asyncio.shield(asked)
         except OSError as error:
             raise Unreachable("The provider's host name does not resolve.", code="upstream_dns_error") from error
+        if len(self._known) >= DNS_KNOWN:
+            self._known.clear()
         self._known[key] = (loop.time() + DNS_TTL, addresses)
         return addresses
 

@@ -12,7 +12,7 @@ import pytest
 from upstreams import ScriptedUpstream, Tls, certificates
 
 from gateway.errors import Unreachable
-from gateway.upstream.dial import DNS_TTL, Resolver, dial, tls_context
+from gateway.upstream.dial import DNS_KNOWN, DNS_TTL, Resolver, dial, tls_context
 
 Run = Callable[[Any], Any]
 
@@ -176,6 +176,24 @@ def test_many_who_ask_at_once_ask_once_and_one_who_gives_up_spoils_nothing(
         names.free.set()
         assert await asyncio.gather(*tasks[1:], other) == [[(socket.AF_INET, "127.0.0.1")]] * 5
         assert sorted(names.asked) == ["one.test", "two.test"]
+        resolver.close()
+
+    run(main())
+
+
+def test_names_without_number_do_not_pile_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(monkeypatch, ["127.0.0.1"])
+
+    async def main() -> None:
+        resolver = Resolver()
+        await resolver.resolve("one.test", 1)
+        for port in range(2, DNS_KNOWN + 1):
+            await resolver.resolve("127.0.0.1", port)
+        await resolver.resolve("one.test", 1)
+        assert len(names.asked) == 1
+        await resolver.resolve("127.0.0.2", 1)
+        await resolver.resolve("one.test", 1)
+        assert len(names.asked) == 2
         resolver.close()
 
     run(main())
