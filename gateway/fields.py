@@ -106,7 +106,7 @@ def _apply_row(applied: Applied, name: str, value: Any, row: Row) -> None:
         refuse(name, value, row)
     elif row.decision == "drop":
         applied.drop(name, row.note)
-    elif row.decision == "forward" or row.decision == "rename":
+    elif row.decision in {"forward", "rename"}:
         applied.put(row.to or name, value)
     elif row.convert is not None:
         try:

@@ -48,8 +48,8 @@ class Pump:
     """A sink that carries one stream: it holds until the first good event, then flows.
 
     The call is ready when it is known what the answer is: with an exception while another attempt may still be made.
-    `finished` completes after `flow`, when the last byte was written: with None for a stream that ended as it should, else
-    with the reason. Bytes leave from the upstream connection's own callback; no task wakes per chunk.
+    `finished` completes after `flow`, when the last byte was written: with None for a stream that ended as it should,
+    else with the reason. Bytes leave from the upstream connection's own callback; no task wakes per chunk.
     """
 
     __slots__ = (

@@ -338,18 +338,14 @@ def _split(block: bytes) -> list[bytes]:
     for match in _BOUNDARY.finditer(block):
         events.append(block[start : match.end()])
         start = match.end()
-    return events + [block[start:]] if start < len(block) else events
+    return [*events, block[start:]] if start < len(block) else events
 
 
 def _payload(text: bytes) -> bytes | None:
     """The data of one event; None for a comment or an event without data."""
     if text.startswith(b"data: ") and text.count(b"\n") == 2 and text.endswith(b"\n\n") and b"\r" not in text:
         return text[6:-2]
-    data = [
-        line[5:].removeprefix(b" ")
-        for line in _LINE.split(text.removeprefix(_BOM))
-        if line.startswith(b"data:")
-    ]
+    data = [line[5:].removeprefix(b" ") for line in _LINE.split(text.removeprefix(_BOM)) if line.startswith(b"data:")]
     return b"\n".join(data) if data else None
 
 

@@ -29,7 +29,7 @@ class Sink(Protocol):
 
 
 class Collector:
-    """A sink that keeps the whole `body`; the call is ready when it is complete. With `cut`, the beginning is enough."""
+    """A sink that keeps the whole `body`; the call is ready when it is complete. With `cut`, its beginning will do."""
 
     __slots__ = ("_cut", "_limit", "_moved", "_pieces", "_ready", "_size", "body")
 

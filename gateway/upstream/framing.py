@@ -24,8 +24,8 @@ class Framing:
     """A C parser (llhttp) with our limits around it; `reset` makes it ready for the next answer.
 
     `status` is 0 until the head is complete; interim answers (1xx) are passed over. The parser checks every header but
-    hands over none, since a callback for each costs 0.3 µs: `head` is raw, and `read_headers` is for who asks. `reusable`
-    says that the connection may carry another exchange. A packed body (gzip, deflate) comes out unpacked.
+    hands over none, since a callback for each costs 0.3 µs: `head` is raw, and `read_headers` is for who asks.
+    `reusable` says that the connection may carry another exchange. A packed body (gzip, deflate) comes out unpacked.
     """
 
     __slots__ = (
