@@ -73,6 +73,7 @@ class Assembly:
             secrets,
             self._upstreams.health,
             self._upstreams.images,
+            self._upstreams.counts,
         )
         router = Router(config, self._providers, abilities_of)
         return Parts(Snapshot(config, digest, router, Access(config.keys), upstreams), accounts, sources)

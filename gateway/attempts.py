@@ -4,33 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
-from gateway.config.types import Retry
+from gateway.config.types import Hedge
 from gateway.contract import ChatRequest, Dialect, Stamp
-from gateway.errors import GatewayError, UpstreamError
+from gateway.errors import GatewayError, Overloaded, UpstreamError
 from gateway.exchange import Answer, Upstreams, exchange
 from gateway.fan import fan_out, wanted
-from gateway.health import BreakerRule, Health
+from gateway.health import Health, Room
 from gateway.images import Fetched
 from gateway.limits import Ledger
 from gateway.log import News
-from gateway.router import Attempt, Route
-from gateway.timers import backoff
+from gateway.plan import Plan, may_repeat
+from gateway.routes import Attempt, Route, Step
+from gateway.traits import input_tokens
+from gateway.visits import Visit, tokens_of
 
 # A provider says with these codes that it does not know a parameter; one more try leaves it out.
 UNKNOWN_PARAM = frozenset(("unsupported_parameter", "unsupported_value", "unknown_parameter"))
+# An upstream that refuses our credential is passed over for so long, where there is another.
+REST = 1.0
 
 
 @dataclass(slots=True)
 class Tries:
-    """The attempts of one request so far, for the header and the log, and the images that were fetched for them."""
+    """The attempts of one request so far, for the header and the log, and the images that were fetched for them.
+
+    `began` is when the request was accepted: the total time is counted from there. `why` says how the last was chosen.
+    """
 
     ledger: Ledger
     made: list[str] = field(default_factory=list)
     last: str = ""
+    why: str = ""
     fetched: Fetched | None = None
+    began: float | None = None
 
     def __str__(self) -> str:
         return ",".join(self.made)
@@ -41,73 +51,232 @@ async def first_answer(
 ) -> Answer:
     """Make attempts until one answers; raises the last UpstreamError when none may follow.
 
-    Nothing has gone to the client before this returns. The caller owes the answer's attempt a call of `settle`.
+    Raises RateLimited, NoHealthyUpstream or Overloaded when nothing could be tried. Nothing has gone to the client
+    before this returns. The caller owes the answer a call of `settle`.
     """
-    loop = asyncio.get_running_loop()
-    retry = route.retry
-    deadline = loop.time() + route.attempts[0].stream_limits.total
-    plan = _Plan(route.attempts, upstreams, loop.time())
-    without: frozenset[str] = frozenset()
-    while True:
-        attempt = plan.next(loop.time())
-        health = upstreams.health_of(attempt.name)
-        again = bool(tries.made)
-        health.begin(loop.time(), retry=again)
-        tries.last = attempt.name
-        try:
-            sent = await _with_images(attempt, chat, upstreams, tries, deadline) if attempt.fetch_images else chat
-            answer = await _once(replaced(attempt, without), sent, dialect, stamp, upstreams, deadline)
-        except UpstreamError as error:
-            health.end(retry=again)
-            tries.made.append(f"{attempt.name}={error.details.get('upstream_status') or error.code}")
-            _account_for(error, attempt, health, retry, upstreams.news, loop.time())
-            refused = _refused_param(error, attempt, chat)
-            if refused and refused not in without:
-                without |= {refused}
-                plan.again(attempt)
-                continue
-            wait = plan.wait_before_next(error, attempt, retry, len(tries.made), deadline - loop.time())
-            if wait is None:
-                raise _final(error, len(tries.made)) from error
-            if wait:
-                await asyncio.sleep(wait)
-        except BaseException:
-            health.end(retry=again)
-            raise
-        else:
-            tries.made.append(f"{attempt.name}=200")
-            health.end(retry=again)
-            health.active += 1
-            return answer
-
-
-async def _once(
-    attempt: Attempt, chat: ChatRequest, dialect: Dialect, stamp: Stamp, upstreams: Upstreams, deadline: float
-) -> Answer:
-    count = wanted(attempt, chat) if attempt.target.emulate else 1
-    if count > 1:
-        return await fan_out(count, attempt, chat, dialect, stamp, upstreams, deadline)
-    return await exchange(attempt, chat, dialect, stamp, upstreams, deadline)
-
-
-async def _with_images(
-    attempt: Attempt, chat: ChatRequest, upstreams: Upstreams, tries: Tries, deadline: float
-) -> ChatRequest:
-    """The request with its images fetched; those that an attempt before has fetched are not fetched again."""
-    if tries.fetched is None:
-        tries.fetched = Fetched(tries.ledger)
-    return await upstreams.images.inlined(chat, attempt.provider.own_urls, tries.fetched, deadline)
+    return await _Journey(route, chat, dialect, stamp, upstreams, tries).answer()
 
 
 def settle(answer: Answer, upstreams: Upstreams, failure: GatewayError | None) -> None:
     """Tell an upstream's health how an answer truly ended: None for well."""
-    health = upstreams.health_of(answer.attempt.name)
-    health.active -= 1
+    visit = answer.visit
+    assert visit is not None
     now = asyncio.get_running_loop().time()
+    visit.leave(tokens_of(answer.usage if answer.pump is None else answer.pump.usage()))
     if failure is None:
-        health.succeed(now)
+        visit.health.succeed(now, visit.began)
     elif isinstance(failure, UpstreamError):
-        health.fail(now, _rule(answer.attempt.retry), random.random())
+        _account_for(failure, answer.attempt, visit.health, upstreams.news, now)
+
+
+class _Journey:
+    """One request on its way through a route."""
+
+    __slots__ = (
+        "_chat",
+        "_deadline",
+        "_dialect",
+        "_loop",
+        "_plan",
+        "_route",
+        "_stamp",
+        "_tokens",
+        "_tries",
+        "_upstreams",
+    )
+
+    def __init__(
+        self, route: Route, chat: ChatRequest, dialect: Dialect, stamp: Stamp, upstreams: Upstreams, tries: Tries
+    ) -> None:
+        self._route = route
+        self._chat = chat
+        self._dialect = dialect
+        self._stamp = stamp
+        self._upstreams = upstreams
+        self._tries = tries
+        self._loop = asyncio.get_running_loop()
+        if tries.began is None:
+            tries.began = self._loop.time()
+        self._deadline = tries.began + route.total
+        self._tokens = input_tokens(chat)
+        self._plan = Plan(route, upstreams.health_of, upstreams.counts, self._tokens, self._deadline, random.random)
+
+    async def answer(self) -> Answer:
+        """The first answer of all attempts."""
+        plan, tries = self._plan, self._tries
+        without: frozenset[str] = frozenset()
+        step = plan.pick(self._loop.time())
+        if step is None:
+            raise plan.refusal(self._loop.time())
+        retry = False
+        while True:
+            try:
+                if self._route.hedge is not None and not tries.made:
+                    return await self._hedged(step, self._route.hedge)
+                return await self._visited(step, replaced(step.attempt, without), retry=retry)
+            except UpstreamError as error:
+                refused = _refused_param(error, step.attempt, self._chat)
+                if refused and refused not in without and tries.last == step.attempt.name:
+                    without |= {refused}
+                    retry = False
+                    continue
+                following = plan.following(error, len(tries.made), self._loop.time())
+                if following is None:
+                    plan.final(error, len(tries.made))
+                    raise
+            step, wait, retry = following
+            if wait:
+                await self._wait(step, wait)
+
+    async def _wait(self, step: Step, seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except BaseException:
+            # The client has gone: the retry that was counted will not be made.
+            self._upstreams.health_of(step.attempt.deployment).retries -= 1
+            raise
+
+    async def _visited(self, step: Step, attempt: Attempt, *, retry: bool) -> Answer:
+        """One attempt, with everything that counts it; the visit of an answer ends with `settle`."""
+        health = self._upstreams.health_of(attempt.deployment)
+        placed = health.full(attempt.room)
+        if placed:
+            try:
+                await _room(health, attempt.room)
+            except BaseException:
+                health.retries -= retry
+                raise
+        visit = Visit(health, self._loop.time(), retry=retry, placed=placed)
+        if step.gates:
+            visit.pass_gates(step.gates, self._upstreams.counts, self._tokens)
+        tries = self._tries
+        tries.last, tries.why = attempt.name, step.why
+        try:
+            answer = await self._asked(attempt)
+        except UpstreamError as error:
+            visit.leave()
+            tries.last = attempt.name
+            tries.made.append(f"{attempt.name}={error.details.get('upstream_status') or error.code}")
+            now = self._loop.time()
+            _account_for(error, attempt, health, self._upstreams.news, now)
+            self._plan.failed(step, error, now)
+            raise
+        except BaseException as error:
+            if self._route.measured and isinstance(error, asyncio.CancelledError):
+                self._measure_at_least(visit)
+            visit.leave()
+            raise
+        tries.made.append(f"{attempt.name}=200")
+        visit.answered()
+        answer.visit = visit
+        if self._route.measured:
+            self._measure(visit)
+        return answer
+
+    async def _asked(self, attempt: Attempt) -> Answer:
+        chat, upstreams = self._chat, self._upstreams
+        assert self._tries.began is not None
+        deadline = min(self._deadline, self._tries.began + attempt.stream_limits.total)
+        if attempt.fetch_images:
+            chat = await self._with_images(attempt, deadline)
+        count = wanted(attempt, chat) if attempt.target.emulate else 1
+        if count > 1:
+            return await fan_out(count, attempt, chat, self._dialect, self._stamp, upstreams, deadline)
+        return await exchange(attempt, chat, self._dialect, self._stamp, upstreams, deadline)
+
+    async def _with_images(self, attempt: Attempt, deadline: float) -> ChatRequest:
+        """The request with its images fetched; those that an attempt before has fetched are not fetched again."""
+        tries = self._tries
+        if tries.fetched is None:
+            tries.fetched = Fetched(tries.ledger)
+        return await self._upstreams.images.inlined(self._chat, attempt.provider.own_urls, tries.fetched, deadline)
+
+    def _measure(self, visit: Visit) -> None:
+        now = self._loop.time()
+        visit.health.pace(stream=self._chat.stream).saw(now, now - visit.began)
+
+    def _measure_at_least(self, visit: Visit) -> None:
+        """Nobody waited for the first event: that tells something only of an upstream that was slower than usual."""
+        now = self._loop.time()
+        if now - visit.began > visit.health.pace(stream=self._chat.stream).expected(now):
+            self._measure(visit)
+
+    async def _hedged(self, step: Step, hedge: Hedge) -> Answer:
+        """The first good answer of one attempt, and of a second that is sent when the first shows nothing in time."""
+        allowance = self._upstreams.counts.allowance(self._route.name)
+        allowance.earn(hedge.budget)
+        after = hedge.after or self._upstreams.health_of(step.attempt.deployment).pace(stream=self._chat.stream).p95()
+        if after is None:
+            return await self._visited(step, step.attempt, retry=False)
+        runs = {asyncio.ensure_future(self._visited(step, step.attempt, retry=False)): step}
+        try:
+            await asyncio.wait(runs, timeout=after)
+            if not any(run.done() for run in runs):
+                self._begin_second(runs)
+            winner = await self._first(runs)
+        except BaseException:
+            await self._abandon(runs)
+            raise
+        step = runs.pop(winner)
+        await self._abandon(runs)
+        self._tries.last, self._tries.why = step.attempt.name, step.why
+        return winner.result()
+
+    def _begin_second(self, runs: dict[asyncio.Task[Answer], Step]) -> None:
+        """Send the second attempt, if there is an upstream and an allowance for it."""
+        step = self._plan.second(self._loop.time())
+        if step is None:
+            return
+        if not self._upstreams.counts.allowance(self._route.name).spend():
+            self._plan.again(step)
+            return
+        self._upstreams.health_of(step.attempt.deployment).retries += 1
+        runs[asyncio.ensure_future(self._visited(step, step.attempt, retry=True))] = step
+
+    async def _first(self, runs: Iterable[asyncio.Task[Answer]]) -> asyncio.Task[Answer]:
+        """The run that answers first. One that fails leaves the race to the other, unless the request is at fault."""
+        pending = set(runs)
+        while True:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for run in done:
+                error = run.exception()
+                if error is None:
+                    return run
+                if not pending or not isinstance(error, UpstreamError) or not may_repeat(error, self._route.retry):
+                    raise error
+
+    async def _abandon(self, runs: Mapping[asyncio.Task[Answer], Step]) -> None:
+        """End the runs that nobody waits for any more, and give back what they hold."""
+        for run, step in runs.items():
+            if run.cancel():
+                self._tries.made.append(f"{step.attempt.name}=cancelled")
+        for outcome in await asyncio.gather(*runs, return_exceptions=True):
+            if isinstance(outcome, Answer) and outcome.visit is not None:
+                if outcome.pump is not None:
+                    outcome.pump.stop()
+                outcome.visit.leave(None)
+
+
+async def _room(health: Health, room: Room) -> None:
+    """Wait for a place at an upstream that is full; raises Overloaded when there is none in time."""
+    message = "The upstream has all the requests that it may have at once; try again."
+    if len(health.waiting) >= room.queue:
+        raise Overloaded(message, retry_after=1)
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    health.waiting.append(waiter)
+    try:
+        async with asyncio.timeout(room.wait):
+            await waiter
+    except BaseException as error:
+        if waiter.done() and not waiter.cancelled():
+            # The place came in the same moment: it goes to the next.
+            health.end(probe=False)
+        else:
+            with suppress(ValueError):
+                health.waiting.remove(waiter)
+        if isinstance(error, TimeoutError):
+            raise Overloaded(message, retry_after=1) from error
+        raise
 
 
 def replaced(attempt: Attempt, without: frozenset[str]) -> Attempt:
@@ -119,68 +288,15 @@ def replaced(attempt: Attempt, without: frozenset[str]) -> Attempt:
     )
 
 
-class _Plan:
-    """The order of the attempts of one request."""
-
-    def __init__(self, attempts: Sequence[Attempt], upstreams: Upstreams, now: float) -> None:
-        self._upstreams = upstreams
-        ready = [attempt for attempt in attempts if upstreams.health_of(attempt.name).available(now)]
-        # Panic: with more than half of the upstreams ejected their past is ignored (Envoy's threshold).
-        kept = ready if len(ready) * 2 >= len(attempts) and ready else list(attempts)
-        self._fresh = list(kept)
-        self._again: list[Attempt] = []
-
-    def next(self, now: float) -> Attempt:
-        """The attempt to make now."""
-        return self._fresh.pop(0) if self._fresh else self._again.pop(0)
-
-    def again(self, attempt: Attempt) -> None:
-        """Make this one next."""
-        self._fresh.insert(0, attempt)
-
-    def wait_before_next(
-        self, error: UpstreamError, attempt: Attempt, retry: Retry, made: int, remaining: float
-    ) -> float | None:
-        """Seconds until the next attempt; None when there is to be none (reliability rules of the README)."""
-        if made >= retry.attempts or remaining <= 0 or not _may_repeat(error, retry):
-            return None
-        if self._fresh:
-            return 0.0
-        wait = self._wait_for_same(error, made, remaining)
-        health = self._upstreams.health_of(attempt.name)
-        if wait is None or not health.may_retry(retry.budget):
-            return None
-        self._again.append(attempt)
-        return wait
-
-    @staticmethod
-    def _wait_for_same(error: UpstreamError, made: int, remaining: float) -> float | None:
-        if error.cause in {"auth", "timeout"}:
-            return None
-        wait = error.retry_after if error.retry_after is not None else backoff(made - 1, random.random())
-        return wait if wait < remaining else None
-
-
-def _may_repeat(error: UpstreamError, retry: Retry) -> bool:
-    if error.cause == "reset":
-        return retry.unsafe or "reset" in retry.on
-    return error.cause in retry.on
-
-
-def _account_for(error: UpstreamError, attempt: Attempt, health: Health, retry: Retry, news: News, now: float) -> None:
+def _account_for(error: UpstreamError, attempt: Attempt, health: Health, news: News, now: float) -> None:
     if error.cause == "429":
-        if error.retry_after:
+        if error.retry_after and not attempt.open:
             health.hold(now, error.retry_after)
     elif error.cause == "auth":
         news("error", "a provider refuses our credential", deployment=attempt.name, provider=attempt.account)
-        health.hold(now, 1.0)
-    elif error.cause != "request":
-        if health.fail(now, _rule(attempt.retry), random.random()):
-            news("warning", "breaker opened", deployment=attempt.name)
-
-
-def _rule(retry: Retry) -> BreakerRule:
-    return BreakerRule(retry.breaker.failures, retry.breaker.window, retry.breaker.open)
+        health.rest(now, REST)
+    elif error.cause != "request" and health.fail(now, attempt.rule, random.random()):
+        news("warning", "breaker opened", deployment=attempt.deployment)
 
 
 def _refused_param(error: UpstreamError, attempt: Attempt, chat: ChatRequest) -> str | None:
@@ -189,10 +305,3 @@ def _refused_param(error: UpstreamError, attempt: Attempt, chat: ChatRequest) ->
     if error.cause != "request" or error.code not in UNKNOWN_PARAM or not param or attempt.target.unsupported != "drop":
         return None
     return param if param in chat.names() and param not in {"model", "messages", "stream", "tools"} else None
-
-
-def _final(error: UpstreamError, made: int) -> UpstreamError:
-    """The error for the client: after our own retries it is told not to multiply them, unless time cures it."""
-    if made > 1 and error.retry_after is None:
-        error.no_retry = True
-    return error

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from gateway.contract import Row
 from gateway.hub import PARAMS, Json
-from gateway.router import Attempt, Router
+from gateway.router import Router
+from gateway.routes import Attempt
 
 
 def capabilities(router: Router, names: Iterable[str]) -> list[Json]:

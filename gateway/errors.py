@@ -102,6 +102,22 @@ class Overloaded(GatewayError):
     code = "overloaded"
 
 
+class RateLimited(GatewayError):
+    """Everything that could serve the request has had as much as it may have for now."""
+
+    status = 429
+    kind = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class NoHealthyUpstream(GatewayError):
+    """Everything that could serve the request is left alone because of its failures."""
+
+    status = 503
+    kind = "overloaded_error"
+    code = "no_healthy_upstream"
+
+
 class UpstreamError(GatewayError):
     """The provider could not be reached, answered with an error, or with something unreadable.
 

@@ -20,13 +20,17 @@ from gateway.health import Health
 from gateway.images import Images
 from gateway.log import News
 from gateway.pump import Flow, Pump
+from gateway.quotas import Counts
 from gateway.relay import Passthrough, Translated, read_whole
-from gateway.router import Attempt
+from gateway.routes import Attempt
 from gateway.upstream import Account, Call, Collector, Sink, Sweep
 from gateway.usage import read_usage
+from gateway.visits import Visit
 
 ERROR_BODY = 64 * 1024
-REQUEST_ID = re.compile(rb"\n(?:x-request-id|request-id|x-amzn-requestid|apim-request-id):[ \t]*([!-~]{1,200})", re.IGNORECASE)
+REQUEST_ID = re.compile(
+    rb"\n(?:x-request-id|request-id|x-amzn-requestid|apim-request-id):[ \t]*([!-~]{1,200})", re.IGNORECASE
+)
 # What a client may say to its provider in headers; everything else stays here.
 PASSED_ON = ("idempotency-key", "traceparent", "tracestate")
 
@@ -42,9 +46,10 @@ class Upstreams:
     sources: dict[str, Source] = field(default_factory=dict)
     health: dict[str, Health] = field(default_factory=dict)
     images: Images = field(default_factory=Images)
+    counts: Counts = field(default_factory=Counts)
 
     def health_of(self, name: str) -> Health:
-        """The state of a deployment or adapter."""
+        """The state of a deployment."""
         health = self.health.get(name)
         if health is None:
             health = self.health[name] = Health()
@@ -53,7 +58,10 @@ class Upstreams:
 
 @dataclass(slots=True)
 class Answer:
-    """What an attempt brought: a whole `body`, or a `pump` that holds the beginning of a stream."""
+    """What an attempt brought: a whole `body`, or a `pump` that holds the beginning of a stream.
+
+    `visit` is the place at the upstream that it still takes; `gateway.attempts.settle` ends it.
+    """
 
     attempt: Attempt
     request: UpstreamRequest
@@ -61,6 +69,7 @@ class Answer:
     body: bytes = b""
     usage: Usage | None = None
     pump: Flow | None = None
+    visit: Visit | None = None
 
 
 async def exchange(

@@ -14,7 +14,7 @@ from gateway.errors import GatewayError
 from gateway.exchange import Answer, Upstreams, exchange
 from gateway.hub import Json
 from gateway.pump import LAST_CHUNK, Flow, Outlet
-from gateway.router import Attempt
+from gateway.routes import Attempt
 from gateway.usage import write_usage
 
 _ROLE = {"role": "assistant", "content": ""}

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -41,11 +41,20 @@ class Record:
     status: int = 0
     received: int = 0
     reserved: int = 0
+    # By the clock of `time.perf_counter`, since uvloop's own has milliseconds: when the body was read, and
+    # the seconds since that the only attempt spent in the gateway; 0 when that is not known.
+    read: float = 0.0
+    overhead: float = 0.0
+    # Which limit of its key refused it, and what the client is told about those limits.
+    limited: str = ""
+    allowance: Mapping[str, str] | None = None
     sent: int = 0
     first_byte: float = 0.0
     code: str = "ok"
     upstream_id: str = ""
     usage: Usage | None = None
+    choice: str = ""
+    mirror: bool = False
 
 
 class Log:
@@ -188,6 +197,10 @@ def fields(record: Record, ended: float) -> dict[str, Any]:
         "duration_ms": round((ended - record.began) * 1000, 1),
         "code": record.code,
     }
+    if record.choice:
+        line["choice"] = record.choice
+    if record.mirror:
+        line["mirror"] = True
     if record.upstream_id:
         line["upstream_id"] = record.upstream_id
     if usage := record.usage:

@@ -25,10 +25,11 @@ from gateway.front import CLOSE, KEEP, Bounds, Request, answer, check_request, h
 from gateway.hub import Json
 from gateway.limits import Ledger
 from gateway.log import Log, Record
+from gateway.mirror import Mirrors
 from gateway.router import Router, not_found
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# Client headers that attempts and plugins may look at.
+# Client headers that attempts and plugins may look at, besides those that a routing chooses by.
 READABLE = ("idempotency-key", "traceparent", "tracestate", "anthropic-beta")
 EVENT_STREAM = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -60,6 +61,7 @@ class Proxy:
         self._log = log
         self._bounds = bounds
         self._ledger = Ledger(snapshot.config.server.max_buffered)
+        self.mirrors = Mirrors(log, self._ledger)
         self._id_prefix = f"req_{os.urandom(6).hex()}"
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
@@ -87,7 +89,7 @@ class Proxy:
             dialect = self._dialects.get(record.path)
             if dialect is None:
                 return self._list(request, snapshot, caller, record)
-            chat = await self._read_chat(request, dialect, record)
+            chat = await self._read_chat(request, snapshot, dialect, record)
             if not caller.may_use(chat.model):
                 raise not_found(chat.model)
             return await self._converse(request, snapshot, dialect, chat, record)
@@ -108,13 +110,15 @@ class Proxy:
     async def _converse(
         self, request: Request, snapshot: Snapshot, dialect: Dialect, chat: ChatRequest, record: Record
     ) -> web.StreamResponse:
-        route = snapshot.router.resolve(chat.model)
+        route = snapshot.router.resolve(chat.model, chat=chat, health_of=snapshot.upstreams.health_of, now=record.began)
         stamp = Stamp(record.id.removeprefix("req_"), int(time.time()))
-        tries = Tries(self._ledger)
+        tries = Tries(self._ledger, began=record.began)
+        if route.mirror is not None:
+            self.mirrors.copy(route.mirror, snapshot.router, chat, dialect, snapshot.upstreams, record)
         try:
             got = await first_answer(route, chat, dialect, stamp, snapshot.upstreams, tries)
         finally:
-            record.deployment, record.attempts = tries.last, str(tries)
+            record.deployment, record.attempts, record.choice = tries.last, str(tries), tries.why
             if tries.fetched is not None:
                 record.reserved += tries.fetched.held
         record.first_byte = self._loop.time()
@@ -172,11 +176,14 @@ class Proxy:
             raise InvalidRequest(message, status=415, code="unsupported_media_type")
         return caller
 
-    async def _read_chat(self, request: Request, dialect: Dialect, record: Record) -> ChatRequest:
+    async def _read_chat(self, request: Request, snapshot: Snapshot, dialect: Dialect, record: Record) -> ChatRequest:
         body = await read_body(request, self._bounds, self._ledger)
         record.received = record.reserved = len(body)
         headers = request.head.headers
         readable = {name: headers[name] for name in READABLE if name in headers}
+        for name in snapshot.router.headers:
+            if name in headers:
+                readable[name] = headers[name]
         chat = dialect.open_request(body, readable)
         record.model = chat.model[:200]
         record.stream = chat.stream

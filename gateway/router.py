@@ -1,57 +1,35 @@
-"""Model name to attempts, best first."""
+"""Model name to attempts, best first, each with the reason why it stands where it does."""
 
 from __future__ import annotations
 
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from gateway.config.types import Config, Deployment, Retry, Routing
-from gateway.contract import Provider, Target
-from gateway.errors import ModelNotFound
+from gateway.config.types import Limits as Allowed
+from gateway.contract import ChatRequest, Provider, Target
+from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.health import BreakerRule, Room
+from gateway.quotas import Gate, Rates
+from gateway.routes import Attempt, Branch, Choice, HealthOf, Route, Step, Walk, deployments_of, follow
+from gateway.strategies import Chance
 from gateway.timers import Limits
 
 FIRST_BYTE_STREAM = 120.0
 FIRST_BYTE_WHOLE = 600.0
-# What a client may write where the operator wrote `*`: no dot segments, nothing that needs encoding but `:`, `@`, `/` and `#`.
+PARALLEL = 1024
+# What a request may cost when nobody has said so: attempts in all, and at one upstream.
+ATTEMPTS = 3
+AT_ONE = 2
+# What a client may write where the operator wrote `*`: no dot segments, and of what needs encoding only `:@/#`.
 WILD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@/#-]{0,199}")
-
-Chance = Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Attempt:
-    """One way to serve a model: which deployment, at which provider, under which bounds.
-
-    `set` and `default` are an adapter's parameters. `account` names the provider entry, with its connections and secret.
-    `fetch_images`: images that the client names by URL are fetched for this provider.
-    """
-
-    name: str
-    provider: Provider
-    account: str
-    target: Target
-    stream_limits: Limits
-    whole_limits: Limits
-    retry: Retry
-    echo: bool = False
-    set: Mapping[str, Any] = field(default_factory=dict)
-    default: Mapping[str, Any] = field(default_factory=dict)
-    fetch_images: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The attempts for one request, in order, and how they may be repeated."""
-
-    attempts: Sequence[Attempt]
-    retry: Retry
 
 
 class Router:
-    """The deployments, adapters and routings of one configuration, by name."""
+    """The deployments, adapters and routings of one configuration, by name. `headers` are those that it chooses by."""
 
     def __init__(
         self,
@@ -59,7 +37,6 @@ class Router:
         providers: Mapping[str, Provider],
         abilities: Callable[[Provider, str], Mapping[str, Any]],
     ) -> None:
-        self._routings = config.routings
         self._retry = config.retry
         self._attempts: dict[str, Attempt] = {}
         self._wild: list[tuple[str, Attempt]] = []
@@ -71,31 +48,45 @@ class Router:
             if entry.fetch_images:
                 attempt = replace(attempt, fetch_images=True)
             if name.endswith("*"):
-                self._wild.append((name[:-1], attempt))
+                self._wild.append((name[:-1], replace(attempt, open=True)))
             else:
                 self._attempts[name] = attempt
         for name, adapter in config.adapters.items():
             base = self._attempts.get(adapter.deployment) or dict(self._wild)[adapter.deployment[:-1]]
             target = replace(base.target, model=adapter.model) if adapter.model else base.target
             self._attempts[name] = replace(base, name=name, target=target, set=adapter.set, default=adapter.default)
-        self._routes = {name: Route((attempt,), attempt.retry) for name, attempt in self._attempts.items()}
         self._wild.sort(key=lambda wild: len(wild[0]), reverse=True)
+        self._routes = {name: _single(attempt) for name, attempt in self._attempts.items()}
+        self._choices: dict[str, Choice] = {}
+        for name in config.routings:
+            self._choose(name, config.routings)
+        for name, choice in self._choices.items():
+            if choice.fixed and (route := self._walked(choice, Walk(None, None, random.random, 0.0))).steps:
+                self._routes[name] = route
         self.names: Sequence[str] = (*config.deployments, *config.adapters, *config.routings)
+        rules = {routing.sticky or "" for routing in config.routings.values()}
+        self.headers: Sequence[str] = [rule[7:].lower() for rule in sorted(rules) if rule.startswith("header:")]
 
-    def resolve(self, model: str, chance: Chance = random.random) -> Route:
-        """The route of a model name; raises ModelNotFound."""
+    def resolve(
+        self,
+        model: str,
+        chance: Chance = random.random,
+        chat: ChatRequest | None = None,
+        health_of: HealthOf | None = None,
+        now: float = 0.0,
+    ) -> Route:
+        """The route of a model name; raises ModelNotFound, and InvalidRequest when no target takes such a request.
+
+        Without `chat` conditions hold and nothing sticks; without `health_of` all upstreams are idle.
+        """
         if (route := self._routes.get(model)) is not None:
             return route
-        if (routing := self._routings.get(model)) is not None:
-            # By name and model: a wildcard's attempt is made anew each time that it is looked up.
-            found = {(attempt.name, attempt.target.model): attempt for attempt in self._expand(model, chance)}
-            if not found:
-                raise not_found(model)
-            return Route(tuple(found.values()), routing.retry or self._retry)
-        for prefix, attempt in self._wild:
-            if model.startswith(prefix) and (rest := model[len(prefix) :]):
-                return Route((_wild(attempt, model, rest),), attempt.retry)
-        raise not_found(model)
+        if (choice := self._choices.get(model)) is not None:
+            route = self._walked(choice, Walk(chat, health_of, chance, now))
+            if not route.steps:
+                raise _nobody(model, route)
+            return route
+        return _single(self._wildcard(model))
 
     def knows(self, model: str) -> bool:
         """Would `resolve` find it?"""
@@ -107,8 +98,8 @@ class Router:
 
     def behind(self, name: str) -> Sequence[Attempt]:
         """The attempts that a listed name may lead to, in the order of the file; a wildcard's as it is written."""
-        if name in self._routings:
-            return tuple(dict.fromkeys(self._expand(name, lambda: 0.0)))
+        if (choice := self._choices.get(name)) is not None:
+            return self._walked(choice, Walk(None, None, lambda: 0.0, 0.0)).attempts
         return (self._attempts.get(name) or dict(self._wild)[name[:-1]],)
 
     def attempts(self) -> Iterator[Attempt]:
@@ -116,14 +107,72 @@ class Router:
         yield from self._attempts.values()
         yield from (attempt for _, attempt in self._wild)
 
-    def _expand(self, name: str, chance: Chance) -> Iterator[Attempt]:
-        """The attempts behind a name, best first; configuration has no cycles."""
-        routing = self._routings.get(name)
-        if routing is None:
-            yield self._attempts.get(name) or self.resolve(name).attempts[0]
-            return
-        for use in (*_ordered(routing, chance), *routing.fallback):
-            yield from self._expand(use, chance)
+    def _wildcard(self, model: str) -> Attempt:
+        for prefix, attempt in self._wild:
+            if model.startswith(prefix) and (rest := model[len(prefix) :]):
+                return _wild(attempt, model, rest)
+        raise not_found(model)
+
+    def _choose(self, name: str, routings: Mapping[str, Routing]) -> Choice:
+        """The routing with its names resolved; configuration has no cycles."""
+        if (choice := self._choices.get(name)) is not None:
+            return choice
+        routing = routings[name]
+        shares = sum(target.weight for target in routing.targets) or 1.0
+        targets = []
+        for number, target in enumerate(routing.targets, 1):
+            if (node := self._node(target.use, routings)) is not None:
+                place = f"{number} of {len(routing.targets)}"
+                if routing.strategy != "priority":
+                    place = f"{target.weight / shares:.0%}"
+                gates = _gates(f"{name} -> {target.use}", target.limits, bounded=True)
+                targets.append(Branch(node, target.use, place, target.weight, target.when, gates))
+        fallback = [
+            Branch(node, use, f"fallback {number}")
+            for number, use in enumerate(routing.fallback, 1)
+            if (node := self._node(use, routings)) is not None
+        ]
+        nodes = [branch.node for branch in (*targets, *fallback)]
+        choice = self._choices[name] = Choice(
+            name, routing, tuple(targets), tuple(fallback), deployments_of(nodes), _is_fixed(routing, nodes)
+        )
+        return choice
+
+    def _node(self, use: str, routings: Mapping[str, Routing]) -> Attempt | Choice | None:
+        """What a name stands for; None for one that no wildcard takes."""
+        if use in routings:
+            return self._choose(use, routings)
+        if use in self._attempts:
+            return self._attempts[use]
+        try:
+            # The file's own name for one model, so it has a health of its own.
+            return replace(self._wildcard(use), deployment=use, open=False)
+        except ModelNotFound:
+            return None
+
+    def _walked(self, choice: Choice, walk: Walk) -> Route:
+        follow(choice, walk, (), "")
+        routing = choice.routing
+        steps = tuple(walk.found.values())
+        retry = routing.retry or self._retry
+        total = retry.timeouts.total if routing.retry else max((_total(step.attempt) for step in steps), default=0.0)
+        most, at_one = _amounts(retry)
+        measured = routing.hedge is not None or any(each == "lowest_latency" for each in self._strategies(walk.seen))
+        return Route(
+            steps,
+            retry,
+            most,
+            at_one,
+            total or float("inf"),
+            choice.name,
+            routing.hedge,
+            routing.mirror,
+            measured,
+            walk.left_out,
+        )
+
+    def _strategies(self, names: set[str]) -> Iterator[str]:
+        return (self._choices[name].routing.strategy for name in names)
 
 
 def not_found(model: str) -> ModelNotFound:
@@ -132,21 +181,36 @@ def not_found(model: str) -> ModelNotFound:
     return ModelNotFound(f"The model '{shown}' does not exist or you do not have access to it.", param="model")
 
 
-def _ordered(routing: Routing, chance: Chance) -> list[str]:
-    """The names of a routing's targets in the order of its strategy."""
-    if routing.strategy == "priority":
-        return [target.use for target in routing.targets]
-    left = [(target.use, target.weight) for target in routing.targets if target.weight > 0]
-    order = []
-    while left:
-        point = chance() * sum(weight for _, weight in left)
-        for index, (use, weight) in enumerate(left):
-            point -= weight
-            if point < 0 or index == len(left) - 1:
-                order.append(use)
-                del left[index]
-                break
-    return order
+def _nobody(model: str, route: Route) -> ModelNotFound | InvalidRequest:
+    if not route.left_out:
+        return not_found(model)
+    return InvalidRequest(f"No target of the model '{model}' takes such a request: {'; '.join(route.left_out)}.")
+
+
+def _is_fixed(routing: Routing, nodes: Sequence[Attempt | Choice]) -> bool:
+    """Is the order the same for every request?"""
+    own = routing.strategy == "priority" and not routing.sticky and not any(target.when for target in routing.targets)
+    return own and all(isinstance(node, Attempt) or node.fixed for node in nodes)
+
+
+def _gates(name: str, limits: Allowed, *, bounded: bool) -> tuple[Gate, ...]:
+    """The gate of one entry's limits; with `bounded` it also counts requests at once."""
+    rates = Rates(limits.rpm, limits.tpm, limits.parallel if bounded else None)
+    return (Gate(name, rates),) if rates != Rates() else ()
+
+
+def _total(attempt: Attempt) -> float:
+    return attempt.stream_limits.total
+
+
+def _amounts(retry: Retry) -> tuple[int, int]:
+    """Attempts of a request in all, and at one upstream."""
+    return (ATTEMPTS, AT_ONE) if retry.attempts is None else (retry.attempts, retry.attempts)
+
+
+def _single(attempt: Attempt) -> Route:
+    most, at_one = _amounts(attempt.retry)
+    return Route((Step(attempt, attempt.gates),), attempt.retry, most, at_one, _total(attempt))
 
 
 def _wild(attempt: Attempt, model: str, rest: str) -> Attempt:
@@ -187,6 +251,7 @@ def _attempt(
         stale_retry=deployment.retry.stale,
     )
     whole = replace(limits, first_byte=timeouts.first_byte or FIRST_BYTE_WHOLE)
+    breaker = deployment.breaker
     return Attempt(
         name,
         provider,
@@ -196,4 +261,8 @@ def _attempt(
         whole,
         deployment.retry,
         echo=deployment.echo_model == "requested",
+        deployment=name,
+        room=Room(deployment.limits.parallel or PARALLEL, deployment.queue.length, deployment.queue.wait),
+        rule=BreakerRule(breaker.failures, breaker.window, breaker.open, breaker.hard),
+        gates=_gates(name, deployment.limits, bounded=False),
     )

@@ -21,6 +21,9 @@ class Limits:
     stale_retry: bool = True
 
 
-def backoff(retry: int, chance: float) -> float:
-    """Seconds before retry number `retry` (from 0): full jitter under an exponential cap; `chance` is within 0..1."""
-    return chance * float(min(BACKOFF_CAP, BACKOFF * 2**retry))
+def backoff(retry: int, chance: float, base: float = BACKOFF) -> float:
+    """Seconds before retry number `retry` (from 0): full jitter under an exponential cap; `chance` is within 0..1.
+
+    `base` is the longest first wait; one above the cap is its own cap.
+    """
+    return chance * float(min(max(BACKOFF_CAP, base), base * 2**retry))

@@ -29,7 +29,8 @@ from gateway.dialects.openai_chat import DIALECT
 from gateway.errors import GatewayError
 from gateway.exchange import adapted
 from gateway.hub import Json
-from gateway.router import Attempt, Router
+from gateway.router import Router
+from gateway.routes import Attempt
 
 MASK = "***"
 HELLO = b'{"messages":[{"role":"user","content":"Hello!"}]}'

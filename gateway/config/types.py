@@ -21,6 +21,9 @@ Bytes = Annotated[int, Meta(extra={"unit": "size"})]
 Count = Annotated[int, Meta(extra={"unit": "count"})]
 Share = Annotated[float, Meta(extra={"unit": "percent"})]
 Instant = Annotated[float, Meta(extra={"unit": "date"})]
+# 0 stands for p95, which no duration is.
+Delay = Annotated[float, Meta(extra={"unit": "duration or p95"})]
+Sticky = Annotated[str, Meta(extra={"unit": "sticky"})]
 KeyHash = Annotated[str, Meta(extra={"unit": "key hash"})]
 Mode = Annotated[int, Meta(extra={"unit": "mode"})]
 Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
@@ -99,24 +102,30 @@ class Timeouts(Entry, frozen=True, kw_only=True):
 
 
 class Breaker(Entry, frozen=True, kw_only=True):
-    """When an upstream is left alone: `failures` in a row within `window`, for `open` seconds."""
+    """When an upstream is left alone: `failures` in a row within `window`, for `open` seconds.
+
+    `hard`: even when there is no other.
+    """
 
     failures: Annotated[int, Meta(ge=1, le=10_000)] = 5
     window: Seconds = 30.0
     open: Seconds = 30.0
+    hard: bool = False
 
 
 class Retry(Entry, frozen=True, kw_only=True):
     """What is tried again, before the first byte reaches the client.
 
-    `unsafe` also repeats a request that may have run; `stale` repeats once what died on a reused connection.
-    `budget` is the share of an upstream's active requests that may be retries.
+    `attempts` bounds those of one request; None: 3, at most 2 of them at the same upstream. `unsafe` also repeats a
+    request that may have run; `stale` repeats once what died on a reused connection. `backoff` is the longest first
+    wait. `budget` is the share of an upstream's active requests that may be retries.
     """
 
-    attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    attempts: Annotated[int, Meta(ge=1, le=10)] | None = None
     on: tuple[Literal["connect", "timeout", "429", "5xx", "reset", "auth"], ...] = ("connect", "429", "5xx")
     unsafe: bool = False
     stale: bool = True
+    backoff: Seconds = 0.1
     budget: Share = 0.2
     timeouts: Timeouts = Timeouts()
     breaker: Breaker = Breaker()
@@ -129,6 +138,13 @@ class Limits(Entry, frozen=True, kw_only=True):
     tpm: Count | None = None
     parallel: Count | None = None
     budget: Budget | None = None
+
+
+class Queue(Entry, frozen=True, kw_only=True):
+    """How many requests wait for an upstream that is full (`limits.parallel`), and how long."""
+
+    length: Annotated[int, Meta(ge=0, le=100_000)] = 128
+    wait: Seconds = 1.0
 
 
 class Price(Entry, frozen=True, kw_only=True):
@@ -176,6 +192,7 @@ class Deployment(Entry, frozen=True, kw_only=True):
     timeouts: Timeouts = Timeouts()
     breaker: Breaker = Breaker()
     limits: Limits = Limits()
+    queue: Queue = Queue()
     max_event: Bytes = 16 * MIB
     max_response: Bytes = 64 * MIB
     price: Price | None = None
@@ -190,19 +207,30 @@ class Adapter(Entry, frozen=True, kw_only=True):
     default: Mapping[str, Any] = field(default_factory=dict)
 
 
+class When(Entry, frozen=True, kw_only=True):
+    """Which requests a target takes; sizes in tokens, about. What is not said does not matter."""
+
+    has_images: bool | None = None
+    has_tools: bool | None = None
+    stream: bool | None = None
+    min_input: Count | None = None
+    max_input: Count | None = None
+
+
 class RouteTarget(Entry, frozen=True, kw_only=True):
     """One choice of a routing."""
 
     use: str
     weight: Weight = 1.0
-    when: Mapping[str, Any] = field(default_factory=dict)
+    when: When | None = None
     limits: Limits = Limits()
 
 
 class Hedge(Entry, frozen=True, kw_only=True):
-    """A second attempt beside a slow one."""
+    """A second attempt beside one that has shown nothing `after` so long, for `budget` of the requests at most."""
 
-    after: Seconds
+    after: Delay
+    budget: Share = 0.05
 
 
 class Mirror(Entry, frozen=True, kw_only=True):
@@ -213,12 +241,16 @@ class Mirror(Entry, frozen=True, kw_only=True):
 
 
 class Routing(Entry, frozen=True, kw_only=True):
-    """A choice among deployments, adapters and routings; `retry` is complete, None where the file's holds."""
+    """A choice among deployments, adapters and routings; `retry` is complete, None where the file's holds.
+
+    `sticky` keeps requests together that have the same user, header or beginning. `retry`, `hedge` and `mirror` count
+    for the routing that a client names, not for one that another leads to.
+    """
 
     strategy: Literal["weighted", "priority", "least_busy", "lowest_latency"] = "priority"
     targets: Annotated[tuple[RouteTarget, ...], Meta(min_length=1)]
     fallback: tuple[str, ...] = ()
-    sticky: Literal["user", "prompt_cache_key", "key"] | None = None
+    sticky: Sticky | None = None
     hedge: Hedge | None = None
     mirror: Mirror | None = None
     retry: Retry | None = None

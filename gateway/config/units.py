@@ -24,6 +24,8 @@ _COUNT = r"([1-9][0-9]{0,8}|(?!0(\.0+)?[kM])(0|[1-9][0-9]{0,5})((\.[0-9]{1,3})?k
 _PERCENT = r"(100|[1-9]?[0-9](\.[0-9]{1,3})?)%"
 _BUDGET = r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,2})? [A-Z]{3}/(day|month)"
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2}))?"
+# Not by a header that holds a secret.
+_STICKY = r"(user|prefix|header:(?!([Aa]uthorization|[Cc]ookie|[Pp]roxy-[Aa]uthorization)$)[A-Za-z0-9-]{1,64})"
 _HASH = r"sha256:[0-9a-f]{64}"
 _PORT = r"(0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _HOST = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)"
@@ -58,6 +60,10 @@ def _scaled(text: str, factors: Mapping[str, float]) -> float:
 
 def _duration(text: str) -> float:
     return round(_scaled(text, _SECONDS), 6)
+
+
+def _delay(text: str) -> float:
+    return 0.0 if text == "p95" else _duration(text)
 
 
 def _size(text: str) -> int:
@@ -97,11 +103,13 @@ def _address(text: str) -> Address:
 UNITS: Mapping[str, Unit] = {
     "duration": Unit("30s, 500ms, 5m or 1h, above 0", _POSITIVE + _DURATION, _duration),
     "duration or 0s": Unit("30s, 500ms, 5m or 1h, or 0s", _DURATION, _duration),
+    "duration or p95": Unit("2s or 500ms, above 0, or p95", f"(p95|{_POSITIVE}{_DURATION})", _delay),
     "size": Unit("512KiB, 32MiB or 1GiB", _SIZE, _size),
     "count": Unit("600, 450k or 2M", _COUNT, _count, number=True),
     "percent": Unit("20%", _PERCENT, _percent),
     "mode": Unit('"0660" or "0600", in quotes', r"0?[0-7]{3}", lambda text: int(text, 8)),
     "date": Unit("2027-01-31 or 2027-01-31T12:00:00Z", _DATE, _date),
+    "sticky": Unit("user, prefix or header:NAME", _STICKY, str),
     "key hash": Unit("sha256: and 64 hexadecimal digits, from `sluiceway keys new`", _HASH, str, secret=True),
 }
 # Types of their own that are written as one text.

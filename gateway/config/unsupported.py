@@ -35,14 +35,9 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported("state.store", "only memory", _is("redis")),
     Unsupported("telemetry.otlp", "no traces are sent"),
     Unsupported("keys.*.limits.*", "nothing is limited"),
-    Unsupported("deployments.*.limits.*", "nothing is limited"),
+    Unsupported("deployments.*.limits.budget", "nothing is priced"),
+    Unsupported("routings.*.targets.*.limits.budget", "nothing is priced"),
     Unsupported("deployments.*.price", "nothing is priced"),
-    Unsupported("routings.*.targets.*.limits", "nothing is limited"),
-    Unsupported("routings.*.targets.*.when", "every target takes every request"),
-    Unsupported("routings.*.mirror", "no request is copied"),
-    Unsupported("routings.*.hedge", "no attempt is doubled"),
-    Unsupported("routings.*.sticky", "each request is routed by itself"),
-    Unsupported("routings.*.strategy", "use weighted or priority", _is("least_busy", "lowest_latency")),
 )
 
 

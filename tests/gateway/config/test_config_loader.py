@@ -64,7 +64,7 @@ def test_what_a_deployment_does_not_say_the_files_retry_says() -> None:
     gpt, eu = whole.deployments["gpt"], whole.deployments["gpt-eu"]
     assert gpt.timeouts == gpt.retry.timeouts == Timeouts(connect=3.0, idle=300.0)
     assert gpt.breaker == gpt.retry.breaker == Breaker(open=15.0)
-    assert (gpt.retry.attempts, eu.retry.attempts) == (3, 1)
+    assert (gpt.retry.attempts, eu.retry.attempts) == (None, 1)
     assert eu.timeouts == eu.retry.timeouts == Timeouts(connect=3.0, idle=7.0)
     assert eu.retry.on == whole.retry.on
     assert whole.routings["smart"].retry.attempts == 2
@@ -122,6 +122,12 @@ def test_the_defaults_are_those_of_the_types() -> None:
         ("include: conf.d", "5:10: error: include: expected a list, not 'conf.d'"),
         ("telemetry: {access_log: {format: xml}}",
          "5:34: error: telemetry.access_log.format: expected json or text, not 'xml'"),
+        ("routings: {r: {targets: [gpt], sticky: header:Authorization}}",
+         "5:40: error: routings.r.sticky: expected user, prefix or header:NAME, not 'header:Authorization'"),
+        ("routings: {r: {targets: [{use: gpt, when: {has_image: true}}]}}",
+         "5:44: error: routings.r.targets[0].when.has_image: unknown option 'has_image' (did you mean 'has_images'?)"),
+        ("routings: {r: {targets: [gpt], hedge: {after: p99}}}",
+         "5:47: error: routings.r.hedge.after: expected 2s or 500ms, above 0, or p95, not 'p99'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_place(addition: str, finding: str) -> None:
@@ -132,7 +138,7 @@ def test_a_mistake_is_told_with_its_place(addition: str, finding: str) -> None:
 def test_every_mistake_is_found_in_one_pass() -> None:
     text = (
         BASE
-        + "  b: {provider: opena, modell: x}\nserver: {drain: soon}\nroutings: {r: {targets: [gtp], sticky: user}}\n"
+        + "  b: {provider: opena, modell: x}\nserver: {drain: soon}\nroutings: {r: {targets: [gtp], sticky: yes}}\n"
     )
     assert messages(text) == [
         "g.yaml:5:6: error: deployments.b.model: is missing",
@@ -140,7 +146,7 @@ def test_every_mistake_is_found_in_one_pass() -> None:
         "g.yaml:5:24: error: deployments.b.modell: unknown option 'modell' (did you mean 'model'?)",
         "g.yaml:6:17: error: server.drain: expected 30s, 500ms, 5m or 1h, or 0s, not 'soon'",
         "g.yaml:7:26: error: routings.r.targets[0]: no deployment, adapter or routing 'gtp' (did you mean 'gpt'?)",
-        "g.yaml:7:40: error: routings.r.sticky: not supported yet: each request is routed by itself",
+        "g.yaml:7:40: error: routings.r.sticky: expected user, prefix or header:NAME, not 'yes'",
     ]
 
 
@@ -195,14 +201,23 @@ def test_a_file_without_deployments_is_warned_of() -> None:
         ("server.workers", "server: {workers: 2}"),
         ("server.listen", "server: {listen: unix:/run/x}"),
         ("server.admin", "server: {admin: fd:http}"),
+        ("server.demo", "server: {demo: fd:demo}"),
         ("providers.*.fetch_images", "providers: {openai: {type: openai, fetch_images: true}}"),
         ("providers.*.proxy", "providers: {openai: {type: openai, proxy: 'http://p:1'}}"),
         ("state.store", "state: {store: redis, url: {env: R}}"),
         ("telemetry.otlp", "telemetry: {otlp: {endpoint: 'http://o'}}"),
         ("keys.*.limits.*", f"keys: {{k: {{hash: '{HASH}', limits: {{rpm: 1}}}}}}"),
-        ("deployments.*.limits.*", "deployments: {d: {provider: o, model: m, limits: {budget: 20 USD/day}}}"),
+        ("deployments.*.limits.budget", "deployments: {d: {provider: o, model: m, limits: {budget: 20 USD/day}}}"),
+        (
+            "deployments.*.limits.rpm",
+            "deployments: {d: {provider: o, model: m, limits: {rpm: 5, tpm: 9k, parallel: 1}}}",
+        ),
         ("deployments.*.price", "deployments: {d: {provider: o, model: m, price: {input: 1, output: 2}}}"),
         ("routings.*.targets.*.limits", "routings: {r: {targets: [{use: gpt, limits: {rpm: 1}}]}}"),
+        (
+            "routings.*.targets.*.limits.budget",
+            "routings: {r: {targets: [{use: gpt, limits: {budget: 20 USD/day}}]}}",
+        ),
         ("routings.*.targets.*.when", "routings: {r: {targets: [{use: gpt, when: {stream: true}}]}}"),
         ("routings.*.mirror", "routings: {r: {targets: [gpt], mirror: {to: gpt}}}"),
         ("routings.*.hedge", "routings: {r: {targets: [gpt], hedge: {after: 1s}}}"),

@@ -42,6 +42,7 @@ server:
   drain: 0s
   workers: 2
   insecure: true
+  unix_mode: "0660"
   cors: ["https://app.example"]
   tls: {{cert: {{file: "{__file__}"}}, key: "{__file__}", client_ca: null}}
 providers:
@@ -59,8 +60,9 @@ deployments:
     echo_model: requested
     capabilities: {{tools: false}}
     timeouts: {{connect: 3s, first_byte: null, idle: 1h, total: 0s}}
-    breaker: {{failures: 3, window: 1m, open: 500ms}}
-    retry: {{attempts: 2, timeouts: {{idle: 9s}}}}
+    breaker: {{failures: 3, window: 1m, open: 500ms, hard: true}}
+    queue: {{length: 0, wait: 2s}}
+    retry: {{attempts: 2, backoff: 1s, timeouts: {{idle: 9s}}}}
     limits: {{tpm: 450k, rpm: 600}}
     max_event: 1MiB
     max_response: 1GiB
@@ -70,10 +72,10 @@ adapters:
 routings:
   r:
     strategy: weighted
-    targets: [d, {{use: d, weight: 1.5, when: {{stream: true}}, limits: {{parallel: 5}}}}]
+    targets: [d, {{use: d, weight: 1.5, when: {{stream: true, has_images: true, has_tools: false, min_input: 8k, max_input: 9k}}, limits: {{parallel: 5}}}}]
     fallback: [d]
     sticky: user
-    hedge: {{after: 2s}}
+    hedge: {{after: p95, budget: 5%}}
     mirror: {{to: d, share: 10%}}
     retry: {{on: [connect, 429, 5xx], budget: 20%}}
 retry: {{attempts: 3, on: [timeout], unsafe: false, stale: true, budget: 0.5%}}
@@ -95,7 +97,21 @@ WHOLE: dict[str, Any] = plain(TREE) if TREE else {}
 VALUES: list[Any] = [
     *(None, True, False, 0, 1, 2, -1, 1.5, 2.0, 429, 10**9, "", " ", "x", "d", "1", "true", "null", "on"),
     *("30s", "0s", "-1s", "1.5m", "5", "32MiB", "0B", "450k", "2M", "20%", "101%", "20 USD/day", "2030-01-31"),
-    *("127.0.0.1:80", "127.0.0.1:65536", "unix:/x", "fd:x", "weighted", "json", "reject", "5xx", "reset", "EUR"),
+    *(
+        "127.0.0.1:80",
+        "127.0.0.1:65536",
+        "unix:/x",
+        "fd:x",
+        "weighted",
+        "p95",
+        "header:x-a",
+        "prefix",
+        "json",
+        "reject",
+        "5xx",
+        "reset",
+        "EUR",
+    ),
     *("sha256:" + "0" * 64, "${K}", "a\tb", [], {}, ["d"], ["connect"], [1], [None], [[]], {"env": "K"}),
     *({"env": "K", "file": "x"}, {"env": "0"}, {"env": 1}, {"use": "d"}, {"vault": "x"}, {"a": 1}, {"x": "y"}),
 ]

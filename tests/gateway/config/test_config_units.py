@@ -75,5 +75,5 @@ def test_a_budget_is_money_per_time() -> None:
 
 def test_every_unit_has_an_example_that_it_takes() -> None:
     for unit in (*UNITS.values(), *WRITTEN.values()):
-        first = unit.example.split(",")[0].split(" or ")[0].removesuffix(" and 64 hexadecimal digits")
+        first = unit.example.split(",")[0].split(" or ")[0].removesuffix(" and 64 hexadecimal digits").strip('"')
         assert unit.secret or unit.parse(first) is not None
