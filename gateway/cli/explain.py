@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from gateway.errors import GatewayError
 from gateway.exchange import adapted
 from gateway.hub import Json
 from gateway.router import Router
-from gateway.routes import Attempt
+from gateway.routes import Attempt, Step
 
 MASK = "***"
 HELLO = b'{"messages":[{"role":"user","content":"Hello!"}]}'
@@ -51,20 +52,29 @@ def run(arguments: Sequence[str]) -> int:
         return FINDINGS
     try:
         chat = _chat(options.model, _body(options.data))
-        route = Router(loaded.config, Registry(), abilities_of).resolve(chat.model, lambda: 0.0)
+        route = Router(loaded.config, Registry(), abilities_of).resolve(chat.model, lambda: 0.0, chat)
     except OSError as error:
         print(f"sluiceway explain: {options.data}: {error.strerror}", file=sys.stderr)
         return USAGE
     except GatewayError as error:
         print(f"sluiceway explain: {error.message}", file=sys.stderr)
         return FINDINGS
-    plans = [explained(attempt, chat) for attempt in route.attempts]
+    plans = [_placed(step, chat) for step in route.steps]
     if options.format == "json":
-        print_json({"model": chat.model, "attempts": plans})
+        print_json({"model": chat.model, "attempts": plans, "left_out": list(route.left_out)})
     else:
         for number, plan in enumerate(plans, 1):
             _print(number, plan)
+        for left_out in route.left_out:
+            print(f"left out: {left_out}")
     return FINDINGS if all("error" in plan for plan in plans) else 0
+
+
+def _placed(step: Step, chat: ChatRequest) -> Json:
+    """A step of the route: the attempt, and why it stands where it does."""
+    plan = explained(step.attempt, chat)
+    limits = {gate.name: {key: value for key, value in asdict(gate.rates).items() if value} for gate in step.gates}
+    return plan | ({"why": step.why} if step.why else {}) | ({"limits": limits} if limits else {})
 
 
 def explained(attempt: Attempt, chat: ChatRequest) -> Json:
@@ -119,6 +129,10 @@ def _chat(model: str | None, body: bytes) -> ChatRequest:
 
 def _print(number: int, plan: Json) -> None:
     print(f"attempt {number}: {plan['deployment']} ({plan['provider']})")
+    if why := plan.get("why"):
+        print(f"  chosen by {why}")
+    for name, limits in plan.get("limits", {}).items():
+        print(f"  within {name}: {', '.join(f'{key} {value}' for key, value in limits.items())}")
     for name, row in plan["parameters"].items():
         goes = f" as {row['as']}" if row.get("as") else ""
         note = f"  ({row['note']})" if row.get("note") else ""
