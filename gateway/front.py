@@ -290,6 +290,7 @@ class Front:
                 client.force_close()
 
     async def serve(self, request: Request) -> web.StreamResponse:
+        """Answer one request of a connection."""
         client = request.client
         client.begin()
         try:
@@ -313,32 +314,46 @@ async def read_body(request: Request, bounds: Bounds, ledger: Ledger) -> bytes:
         body = content.read_nowait()
         ledger.take(len(body))
         return body
-    reserved = int(declared or 0)
-    ledger.take(reserved)
+    reserved = Reserved(ledger)
     try:
+        reserved.reach(int(declared or 0))
         if headers.get("Expect"):
             request.client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return await _read_slowly(request, bounds, ledger, reserved)
+        return await _read_slowly(request, bounds, reserved)
     except BaseException:
-        ledger.give_back(reserved)
+        ledger.give_back(reserved.size)
         raise
 
 
-async def _read_slowly(request: Request, bounds: Bounds, ledger: Ledger, reserved: int) -> bytes:
+class Reserved:
+    """What one request body has of the ledger: its declared size, or as much as has come."""
+
+    __slots__ = ("_ledger", "size")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.size = 0
+
+    def reach(self, size: int) -> None:
+        """Have so much; raises Overloaded."""
+        if size > self.size:
+            self._ledger.take(size - self.size)
+            self.size = size
+
+
+async def _read_slowly(request: Request, bounds: Bounds, reserved: Reserved) -> bytes:
     client = request.client
     pieces: list[bytes] = []
     size = 0
-    if not reserved:
+    if not reserved.size:
         client.reads(request.content)
     try:
-        async with asyncio.timeout(bounds.body_timeout + (reserved or bounds.max_body) / MIB):
+        async with asyncio.timeout(bounds.body_timeout + (reserved.size or bounds.max_body) / MIB):
             while piece := await request.content.readany():
                 size += len(piece)
                 if size > bounds.max_body:
                     raise TooLarge(f"The request body is larger than {bounds.max_body} bytes.")
-                if size > reserved:
-                    ledger.take(size - reserved)
-                    reserved = size
+                reserved.reach(size)
                 pieces.append(piece)
     except TimeoutError as error:
         raise RequestTimeout("The request body did not arrive in time.") from error
