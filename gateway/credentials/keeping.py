@@ -59,11 +59,13 @@ class Fixed:
     credential: Credential
 
     def current(self) -> Credential:
+        """The secret."""
         return self.credential
 
     async def start(self) -> None: ...
 
     async def refresh(self) -> bool:
+        """There is no other: False."""
         return False
 
     async def close(self) -> None: ...

@@ -27,6 +27,7 @@ class Wish(NamedTuple):
 
     @property
     def off(self) -> bool:
+        """Is reasoning unwanted?"""
         return not self.effort and not self.budget
 
 

@@ -98,7 +98,7 @@ def test_each_value_is_read_as_a_whole_parse_reads_it(text: Any) -> None:
 @given(texts(), st.data())
 def test_a_key_that_stands_twice_is_refused_however_it_is_written(text: Any, data: st.DataObject) -> None:
     _, members, head, tail = text
-    name, before, value = data.draw(st.sampled_from(members))
+    name, _, value = data.draw(st.sampled_from(members))
     again = data.draw(key(name))
     other = data.draw(st.sampled_from([value, "1", '"x"', '{"a":1}']))
     at = data.draw(st.integers(0, len(members)))

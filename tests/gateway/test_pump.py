@@ -278,6 +278,23 @@ def test_a_stream_that_breaks_off_before_its_first_event_is_an_error(run: Run) -
     run(main())
 
 
+def test_a_break_after_the_end_of_the_stream_changes_nothing(run: Run, until: Any) -> None:
+    async def main() -> None:
+        async with stream({"chunk": "{{D1}}"}, {"chunk": "{{FIN}}{{DONE}}"}, {"end": True}) as one:
+            await one.ready()
+            await until(lambda: one.relay.done)
+            one.pump.lost(UpstreamReset("late"))
+            one.pump.flow(one.outlet, HEAD, True)
+            assert await one.finished() is None
+            one.pump.lost(UpstreamReset("later"))
+            one.pump.data(D2)
+            one.pump.end()
+            assert unchunked(one.outlet.written) == (D1 + FIN + DONE, True)
+            assert one.pump.usage() is None
+
+    run(main())
+
+
 def test_only_the_first_failure_counts(run: Run) -> None:
     async def main() -> None:
         async with stream({"chunk": "{{D1}}"}, {"stall": True}) as one:
@@ -366,7 +383,7 @@ def test_what_is_held_before_the_flow_is_bounded(run: Run, until: Any) -> None:
 def test_a_client_that_is_full_at_the_end_leaves_the_providers_connection_usable(run: Run, until: Any) -> None:
     async def main() -> None:
         async with stream(*WHOLE, {"end": True}) as one:
-            one.outlet.on_write = lambda: one.pump.hold()
+            one.outlet.on_write = lambda: one.pump.hold()  # noqa: PLW0108 - there is no pump yet
             await one.flow()
             one.pump.release()
             assert await one.finished() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -93,7 +94,7 @@ def test_any_cut_gives_the_same_bytes(name: str, withhold: bool) -> None:
 def test_many_cuts_give_the_same_bytes(name: str, cuts: list[int]) -> None:
     stream = STREAMS[name]
     places = [0, *sorted(cut % len(stream) for cut in cuts), len(stream)]
-    pieces = [stream[start:end] for start, end in zip(places, places[1:], strict=False)]
+    pieces = [stream[start:end] for start, end in pairwise(places)]
     assert run(passthrough(), pieces) == stream.removeprefix(MARK)
 
 
@@ -340,7 +341,7 @@ def test_a_whole_body_is_bounded() -> None:
 
 
 class Upper:
-    """Makes content upper case, leaves out what says `skip`, adds one event at the end; sound is what has no lower case."""
+    """Makes one content upper case, leaves out what says `skip`, adds one event at the end."""
 
     def __init__(self) -> None:
         self.finished = 0

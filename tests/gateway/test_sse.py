@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -41,7 +42,7 @@ def test_mixed_newlines_and_many_cuts_change_nothing(cuts: list[int], newlines: 
     )
     whole = read([stream])
     places = [0, *sorted(cut % (len(stream) + 1) for cut in cuts), len(stream)]
-    assert read([stream[start:end] for start, end in zip(places, places[1:], strict=False)]) == whole
+    assert read([stream[start:end] for start, end in pairwise(places)]) == whole
 
 
 def test_the_last_event_counts_without_its_blank_line_only_at_the_end() -> None:
