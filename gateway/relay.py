@@ -43,6 +43,8 @@ class _Ends(msgspec.Struct):
 _UNREADABLE = _Ends()
 _ends = msgspec.json.Decoder(_Ends).decode
 _NOTHING = (b"", b"null", b"false", b'""', b"{}")
+# Usage and finish reason stand in the last events; whole reads of 256 KiB kept for them would cost a stalled client 1 MiB.
+_TAIL = 16 * 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
 
@@ -111,7 +113,7 @@ class Passthrough:
         if self._withhold and _USAGE.search(data):
             return self._looked_through(data)
         if data[:1] != b":" or b"data:" in data:
-            self._last.append(data)
+            self._last.append(data if len(data) <= _TAIL else data[-_TAIL:])
             self.events += 1
         return data
 
@@ -196,7 +198,7 @@ class Passthrough:
             kept.append(event(payload) if payload else text)
         out = block if same and sum(map(len, kept)) == len(block) else b"".join(kept)
         if out:
-            self._last.append(out)
+            self._last.append(out if len(out) <= _TAIL else out[-_TAIL:])
         return out
 
     def _passed(self, payload: bytes, text: bytes) -> bytes | None:

@@ -55,7 +55,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: `raw` is its body as it came, `body` without framing; `complete` is false where the framing broke off."""
+    """An answer: `raw` is its body as it came, `body` without framing; `complete`: its framing came to its end."""
 
     status: int
     headers: Mapping[str, str]
@@ -285,7 +285,7 @@ async def gateway_and_demo(folder: Path, **content: Any) -> AsyncIterator[tuple[
 
 @asynccontextmanager
 async def gateway_before(folder: Path, url: str, **options: Any) -> AsyncIterator[Live]:
-    """The gateway before one upstream of OpenAI's dialect at `url`; its only model is `m`, `options` are the deployment's."""
+    """The gateway before one upstream of OpenAI's dialect; its only model is `m`, `options` are the deployment's."""
     content = options.pop("content", {})
     entry = {"provider": "up", "model": "upstream-model", **options}
     base = {"providers": {"up": {"type": "openai", "base_url": url, "api_key": "sk-up"}}, "deployments": {"m": entry}}

@@ -59,7 +59,7 @@ def test_a_stream_tells_the_same_as_the_whole_answer(client: OpenAI, model: str)
     said = [choice.delta.content or "" for chunk in chunks for choice in chunk.choices if choice.delta]
     assert "".join(said) == whole.choices[0].message.content
     assert [choice.finish_reason for chunk in chunks for choice in chunk.choices if choice.finish_reason] == ["stop"]
-    # Together and Fireworks report usage beside the last choice, asked or not; a chunk of its own is never shown unasked.
+    # Together and Fireworks report usage beside the last choice; a chunk of its own is never shown unasked.
     assert all(chunk.choices for chunk in chunks if chunk.usage is not None)
 
 
