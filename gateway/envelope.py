@@ -114,8 +114,6 @@ class Envelope:
         return self._parsed
 
     def _spliced(self, edits: list[tuple[int, int, bytes]]) -> bytes:
-        if not edits:
-            return self._raw
         raw = memoryview(self._raw)
         pieces: list[bytes | memoryview] = []
         position = 0
@@ -210,8 +208,7 @@ def _walk(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> dict[str, tuple[int,
             raise _ambiguous(name)
         position += len(value)
         spans[name] = (start, position)
-    if _skip(raw, _after(raw, position, b"}")) != len(raw):
-        raise _ambiguous("")
+    _after(raw, position, b"}")
     return spans
 
 
@@ -234,11 +231,7 @@ def _escaped_key(raw: bytes, position: int, name: str) -> bytes:
     while raw[end : end + 1] not in (b'"', b""):
         end += 2 if raw[end : end + 1] == b"\\" else 1
     key = raw[position : end + 1]
-    try:
-        same = orjson.loads(key) == name
-    except orjson.JSONDecodeError:
-        same = False
-    if not same:
+    if _loaded(key) != name:
         raise _ambiguous(name)
     return key
 

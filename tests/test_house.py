@@ -57,7 +57,7 @@ ROOMS = (
     ),
     ("exposition", "front", "images", "plan", "pump", "router"),
     ("admin", "capabilities", "exchange", "fastlane"),
-    ("fan", "lifecycle"),
+    ("fan", "gauges", "lifecycle"),
     ("attempts", "supervisor"),
     ("mirror",),
     ("proxy",),

@@ -286,6 +286,7 @@ def test_null_counts_as_absent_but_its_name_is_there() -> None:
 def test_parsed_is_made_once() -> None:
     chat = open_envelope(b'{"model":"m","messages":[]}')
     assert chat.parsed() is chat.parsed()
+    assert chat.size == 27
     assert isinstance(chat, Envelope)
 
 
