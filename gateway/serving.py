@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import resource
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -125,23 +126,25 @@ class Refusals:
         self.count = 0
         self._log = log
         self._said = 0
+        # 0.0: the next one is logged. Infinity: one has just been, and the second of silence is not measured yet.
         self._quiet_until = 0.0
 
     def add(self, error: GatewayError) -> None:
         """One more."""
         self.count += 1
-        if self.count == self._said + 1 and not self._quiet_until:
-            self._said = self.count
+        if not self._quiet_until:
+            self._said, self._quiet_until = self.count, math.inf
             self._log.news("info", "a connection was refused", status=error.status, code=error.code)
 
     def sweep(self, now: float) -> None:
         """Once a second, say how many more there were."""
-        if now < self._quiet_until:
-            return
-        more, self._said = self.count - self._said, self.count
-        if more:
-            self._log.news("info", "connections were refused", count=more)
-        self._quiet_until = now + SUMMARY if more else 0.0
+        if self._quiet_until == math.inf:
+            self._quiet_until = now + SUMMARY
+        elif now >= self._quiet_until:
+            more, self._said = self.count - self._said, self.count
+            self._quiet_until = now + SUMMARY if more else 0.0
+            if more:
+                self._log.news("info", "connections were refused", count=more)
 
 
 def dismiss(client: Client) -> None:
