@@ -93,6 +93,9 @@ class Supervisor:
         for worker in self._workers:
             self._close(worker)
         self._signal(signal.SIGTERM)
+        for worker, keeper in zip(self._workers, self._keepers, strict=False):
+            if not worker.pid:
+                keeper.cancel()  # it waits before a restart that will not be
         gone = asyncio.gather(*self._keepers, return_exceptions=True)
         hurried = asyncio.ensure_future(hurry.wait())
         await asyncio.wait((gone, hurried), timeout=limit + LAST, return_when=asyncio.FIRST_COMPLETED)

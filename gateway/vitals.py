@@ -46,5 +46,5 @@ def page(vitals: Vitals) -> bytes:
     for name, vital in VITALS.items():
         if name in vitals:
             full = f"sluiceway_{name}"
-            lines.append(f"# HELP {full} {vital.about}\n# TYPE {full} {vital.kind}\n{full} {vitals[name]:g}\n")
+            lines.append(f"# HELP {full} {vital.about}\n# TYPE {full} {vital.kind}\n{full} {vitals[name]:.15g}\n")
     return "".join(lines).encode()
