@@ -63,6 +63,7 @@ class Supervisor:
         self._keepers: list[asyncio.Task[None]] = []
         self._restarts = 0
         self._draining = False
+        self._over = asyncio.Event()
         self._unix: Opened | None = None
 
     @property
@@ -90,6 +91,7 @@ class Supervisor:
     async def drain(self, limit: float, hurry: asyncio.Event) -> None:
         """Tell the workers to drain, and wait until they are gone."""
         self._draining = True
+        self._over.set()
         for worker in self._workers:
             self._close(worker)
         self._signal(signal.SIGTERM)
@@ -154,10 +156,11 @@ class Supervisor:
             await self._pause(worker, wait)
 
     async def _pause(self, worker: Worker, wait: float) -> None:
-        """Wait before a restart; a longer wait gives the connections to the other workers."""
+        """Wait before a restart, unless the drain begins; a longer wait gives the connections to the other workers."""
         if wait > 1 and worker.opened is not self._unix:
             self._close(worker)
-        await asyncio.sleep(wait)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), wait)
 
     def _close(self, worker: Worker) -> None:
         if worker.opened is not None and not (worker.opened is self._unix and not self._draining):
