@@ -94,6 +94,7 @@ class Proxy:
                 raise not_found(chat.model)
             return await self._converse(request, snapshot, dialect, chat, record)
         except GatewayError as error:
+            self._report(error, record)
             return self._refuse(request, error, record)
         except asyncio.CancelledError:
             if not record.status:
@@ -148,12 +149,19 @@ class Proxy:
             # A stream that broke off closes the client's connection, which cancels this task: the reason is the first.
             if pump.finished.done() and not pump.finished.cancelled():
                 outcome = pump.finished.result()
-            record.code = "ok" if outcome is None else outcome.code or "internal_error"
+            if outcome is not None:
+                record.code = outcome.code or "internal_error"
+                self._report(outcome, record)
             pump.stop()
             settle(got, upstreams, outcome)
             record.sent = pump.sent
             record.usage = pump.usage()
         return KEEP if outcome is None and chunked and self._stays(request) else CLOSE
+
+    def _report(self, error: GatewayError, record: Record) -> None:
+        """Say where a fault of our own, or of a plugin, comes from."""
+        if error.code == "internal_error" and error.__cause__ is not None:
+            self._log.news("error", "a request failed inside the gateway", id=record.id, error=where(error.__cause__))
 
     def _admit(self, request: Request, snapshot: Snapshot, record: Record) -> Caller:
         """Path, method and key, in this order; raises GatewayError."""

@@ -189,12 +189,19 @@ class Call:
             sink.data(data)
         except UpstreamError as error:
             self.fail(error)
+        except Exception as error:  # a plugin reads here, and what it reads is a stranger's
+            self.fail(_fault(error))
 
     def end(self) -> None:
         """The answer is complete."""
         self._close()
-        if self.sink is not None:
-            self.sink.end()
+        sink = self.sink
+        if sink is None:
+            return
+        try:
+            sink.end()
+        except Exception as error:  # as above
+            sink.lost(_fault(error))
 
     def lost(self, error: UpstreamError) -> None:
         """The answer will never be complete."""
@@ -249,3 +256,11 @@ class Call:
         self._over = True
         self._connection = None
         self._sweep.discard(self)
+
+
+def _fault(error: Exception) -> UpstreamError:
+    """What a request is told whose answer made its reader raise what no reader should; the cause is for the log."""
+    message = "The gateway failed to read the provider's answer."
+    fault = UpstreamError(message, status=500, kind="server_error", code="internal_error")
+    fault.__cause__ = error
+    return fault
