@@ -43,7 +43,7 @@ class _Ends(msgspec.Struct):
 _UNREADABLE = _Ends()
 _ends = msgspec.json.Decoder(_Ends).decode
 _NOTHING = (b"", b"null", b"false", b'""', b"{}")
-# Usage and finish reason stand in the last events; whole reads of 256 KiB kept for them would cost a stalled client 1 MiB.
+# Usage and finish reason stand in the last events; keeping whole reads of 256 KiB for them cost a stalled client 1 MiB.
 _TAIL = 16 * 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
+from gateway.assembly import FIXED_HEADERS
 from gateway.capabilities import decision
 from gateway.cli.options import (
     FINDINGS,
@@ -25,6 +27,7 @@ from gateway.cli.options import (
 )
 from gateway.config.models import abilities_of
 from gateway.config.plugins import Registry
+from gateway.config.types import Config
 from gateway.contract import ChatRequest, Credential, UpstreamRequest
 from gateway.dialects.openai_chat import DIALECT
 from gateway.errors import GatewayError
@@ -59,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     except GatewayError as error:
         print(f"sluiceway explain: {error.message}", file=sys.stderr)
         return FINDINGS
-    plans = [_placed(step, chat) for step in route.steps]
+    plans = [_placed(step, chat, loaded.config) for step in route.steps]
     if options.format == "json":
         print_json({"model": chat.model, "attempts": plans, "left_out": list(route.left_out)})
     else:
@@ -70,15 +73,18 @@ def run(arguments: Sequence[str]) -> int:
     return FINDINGS if all("error" in plan for plan in plans) else 0
 
 
-def _placed(step: Step, chat: ChatRequest) -> Json:
+def _placed(step: Step, chat: ChatRequest, config: Config) -> Json:
     """A step of the route: the attempt, and why it stands where it does."""
-    plan = explained(step.attempt, chat)
+    plan = explained(step.attempt, chat, config.providers[step.attempt.account].headers)
     limits = {gate.name: {key: value for key, value in asdict(gate.rates).items() if value} for gate in step.gates}
     return plan | ({"why": step.why} if step.why else {}) | ({"limits": limits} if limits else {})
 
 
-def explained(attempt: Attempt, chat: ChatRequest) -> Json:
-    """One attempt: its decisions for the request's parameters, and the upstream request or the refusal."""
+def explained(attempt: Attempt, chat: ChatRequest, own: Iterable[str] = ()) -> Json:
+    """One attempt: its decisions for the request's parameters, and the upstream request or the refusal.
+
+    `own` are the names of the headers that the provider entry adds; their values are masked.
+    """
     provider, target = attempt.provider, attempt.target
     chat = adapted(attempt, chat)
     table = provider.table(target)
@@ -95,13 +101,16 @@ def explained(attempt: Attempt, chat: ChatRequest) -> Json:
     except GatewayError as error:
         return {**plan, "error": error.body()["error"]}
     told = {"dropped": list(request.dropped), "translated": list(request.translated)}
-    return {**plan, **told, "request": _request(attempt, request)}
+    return {**plan, **told, "request": _request(attempt, request, own)}
 
 
-def _request(attempt: Attempt, request: UpstreamRequest) -> Json:
+def _request(attempt: Attempt, request: UpstreamRequest, own: Iterable[str]) -> Json:
     kind: Any = {"key": "key", "aws": "aws"}.get(attempt.provider.credential(attempt.target.options), "bearer")
     credential = Credential(kind, token=MASK, access_key=MASK, secret_key=MASK)
     headers = {
+        "host": urlsplit(request.url).netloc.rpartition("@")[2],
+        **FIXED_HEADERS,
+        **{name.lower(): MASK for name in own},
         "content-type": "application/json",
         **request.headers,
         **attempt.provider.authorize(request, credential, time.time()),
