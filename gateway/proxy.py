@@ -21,8 +21,9 @@ from gateway.config.types import Config
 from gateway.contract import ChatRequest, Dialect, Stamp
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.exchange import Answer, Upstreams
-from gateway.front import CLOSE, KEEP, Bounds, Request, answer, check_request, head, read_body
+from gateway.front import CLOSE, KEEP, Bounds, Request, answer, head
 from gateway.hub import Json
+from gateway.intake import check_request, read_body
 from gateway.limits import Ledger
 from gateway.log import Log, Record
 from gateway.mirror import Mirrors
