@@ -38,6 +38,7 @@ class Upstream:
 
     port: int = 0
     served: int = 0
+    keys: list[str] = field(default_factory=list)
     peers: set[Any] = field(default_factory=set)
 
     @property
@@ -53,6 +54,7 @@ class Upstream:
         assert request.transport is not None
         self.peers.add(request.transport)
         self.served += 1
+        self.keys.append(request.headers.get("Authorization", ""))
         model = (await request.json())["model"]
         if model == "once":
             return web.Response(text=OK_BODY, content_type="application/json")

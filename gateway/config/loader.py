@@ -62,7 +62,7 @@ def load(
     config = _checked(sources.tree, resolver, providers, found, sources.readable_by_all) if sources.tree else None
     findings = found.listed(strict)
     bad = any(finding.level == "error" for finding in findings)
-    return Loaded(None if bad else config, findings, sources.digest, sources.files)
+    return Loaded(None if bad else config, findings, sources.digest, [*sources.files, *resolver.files])
 
 
 def _checked(

@@ -32,15 +32,19 @@ class Unresolved(Exception):
 
 
 class Resolver:
-    """Looks references up in an environment and in files; relative paths begin at `root`."""
+    """Looks references up in an environment and in files; relative paths begin at `root`.
+
+    `files` are those that secrets were read from.
+    """
 
     def __init__(self, environ: Mapping[str, str], root: Path) -> None:
         self._environ = environ
         self._root = root
+        self.files: list[Path] = []
         self._sources: Mapping[str, Callable[[str], str]] = {
             "env": self._variable,
-            "file": lambda name: _content(self._root / name),
-            "credential": lambda name: _content(self._credential(name)),
+            "file": lambda name: self._content(self._root / name),
+            "credential": lambda name: self._content(self._credential(name)),
         }
 
     def secret(self, node: Node, where: str, found: Findings, *, lines: bool = False) -> Secret | None:
@@ -69,6 +73,11 @@ class Resolver:
         except Unresolved as error:
             found.error(node.mark, where, str(error))
             return None
+
+    def _content(self, path: Path) -> str:
+        if path not in self.files:
+            self.files.append(path)
+        return _content(path)
 
     def _variable(self, name: str) -> str:
         if name not in self._environ:

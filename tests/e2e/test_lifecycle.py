@@ -13,7 +13,10 @@ from typing import Any
 
 import psutil
 import pytest
-from lifeprocess import KEY, OTHER_KEY, Load, asking, content, hashed, holds, running, upstream
+from lifeprocess import KEY, OTHER_KEY, Load, asking, content, hashed, holds, plugin, running, upstream
+
+# Whole processes, and waits as long as an operator's: seconds each.
+pytestmark = pytest.mark.slow
 
 
 async def refused(port: int) -> bool:
@@ -352,5 +355,95 @@ def test_lc_021_a_log_file_that_is_renamed_loses_no_line(tmp_path: Path) -> None
                 lines = [line for file in files for line in file.read_text().splitlines()]
                 assert sum('"path"' in line for line in lines) == load.done
                 assert load.failed == []
+
+    asyncio.run(main())
+
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+
+
+@pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed")
+def test_lc_022_a_wall_clock_that_jumps_moves_no_timer(tmp_path: Path) -> None:
+    async def main() -> None:
+        clock = tmp_path / "clock"
+        clock.write_text("+0")
+        environ = {
+            "LD_PRELOAD": str(FAKETIME),
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        async with upstream() as up:
+            config = content(up.url)
+            config["retry"] = {"timeouts": {"first_byte": "2s", "idle": "2s", "total": "20s"}}
+            async with running(tmp_path, config, environ=environ) as gateway:
+                stream = asyncio.create_task(gateway.chat("s30"))
+                await gateway.until(lambda vitals: vitals["requests_active"] == 1)
+                for jump in ("+3600", "-3600", "+0"):
+                    clock.write_text(jump)
+                    assert (await gateway.chat()).status == 200
+                    await asyncio.sleep(0.6)  # two sweeps of all timers under this clock
+                began = time.monotonic()
+                assert (await gateway.chat("wait")).error["code"] == "upstream_timeout"
+                assert 1.9 < time.monotonic() - began < 3
+                assert (await stream).done
+                hours = {line["time"][11:13] for line in gateway.lines}
+                assert len(hours) >= 3  # the clock did jump
+                assert (await gateway.vitals())["loop_stalls_total"] == 0
+
+    asyncio.run(main())
+
+
+SLEEPY = """
+import time
+from dataclasses import replace
+from plugins.openai import PROVIDER as BASE
+
+NATIVE = BASE.native["openai.chat"]
+
+
+def build_request(chat, target):
+    if target.model == "wait":
+        time.sleep(2.6)
+    return NATIVE.build_request(chat, target)
+
+
+PROVIDER = replace(BASE, name="sleepy", native={"openai.chat": replace(NATIVE, build_request=build_request)})
+"""
+
+
+def test_lc_027_a_loop_that_stands_still_is_counted_and_its_place_logged_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with upstream() as up:
+            config = content(up.url)
+            config["providers"]["up"]["type"] = "sleepy"
+            config["deployments"]["s15"]["model"] = "wait"
+            environ = plugin(tmp_path, "sleepy", SLEEPY)
+            async with running(tmp_path, config, environ=environ) as gateway:
+                asleep = asyncio.create_task(gateway.chat("wait"))
+                told = await gateway.said("the event loop stood still")
+                assert told["seconds"] > 2
+                assert any("build_request" in place for place in told["stack"])
+                assert (await gateway.vitals())["loop_stalls_total"] == 1
+                assert (await gateway.chat()).status == 200
+                assert len([line for line in gateway.news if "stood still" in line["message"]]) == 1
+                asleep.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_secret_s_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with upstream() as up:
+            config = content(up.url)
+            secret = tmp_path / "key"
+            secret.write_text("sk-first")
+            config["providers"]["up"]["api_key"] = {"file": str(secret)}
+            async with running(tmp_path, config) as gateway:
+                await gateway.chat()
+                secret.write_text("sk-second")
+                await gateway.until(lambda vitals: vitals["config_reloads_total"] == 1)
+                await gateway.chat()
+            assert up.keys == ["Bearer sk-first", "Bearer sk-second"]
 
     asyncio.run(main())

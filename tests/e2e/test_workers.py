@@ -28,6 +28,10 @@ from lifeprocess import (
 )
 from livegateway import Reply
 
+# Whole processes, and waits as long as an operator's: seconds each.
+pytestmark = pytest.mark.slow
+
+
 EXITS = """
 import os, time
 from dataclasses import replace
