@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import orjson
 from aiohttp import StreamReader, web
@@ -47,6 +47,7 @@ class Bounds:
     max_connections: int = 10_000
     header_timeout: float = 10.0
     body_timeout: float = 30.0
+    write_timeout: float = 60.0
     keepalive: float = 75.0
 
 
@@ -96,7 +97,10 @@ CLOSE = Written(False)
 class Client(web.RequestHandler):
     """One client connection: the outlet of the stream that it carries. It knows since when it waits for a head."""
 
-    __slots__ = ("_front", "_head_since", "_raw", "_reading", "busy", "pump", "quiet_since")
+    __slots__ = (
+        *("_front", "_head_since", "_raw", "_reading", "_unread", "_unread_since", "_wire"),
+        *("busy", "pump", "quiet_since"),
+    )
 
     def __init__(self, front: Front, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -115,13 +119,18 @@ class Client(web.RequestHandler):
         self._head_since = 0.0
         self._reading: StreamReader | None = None
         self._raw = 0
+        self._unread = 0
+        self._unread_since = 0.0
+        # aiohttp forgets the transport when it closes; what is still buffered there may never leave.
+        self._wire: asyncio.Transport | None = None
         self.busy = False
         self.quiet_since = 0.0
         self.pump: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=HIGH_WATER)  # type: ignore[attr-defined]  # a stream transport
+        wire = self._wire = cast("asyncio.Transport", transport)
+        wire.set_write_buffer_limits(high=HIGH_WATER)
         self._head_since = self.quiet_since = self._loop.time()
         self._front.arrived(self)
 
@@ -130,6 +139,7 @@ class Client(web.RequestHandler):
         if self.pump is not None:
             self.pump.stop()
         super().connection_lost(exc)
+        self._wire = None
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:
@@ -193,12 +203,12 @@ class Client(web.RequestHandler):
 
     def abort(self) -> None:
         """Close at once; what is buffered is lost."""
-        if self.transport is not None:
-            self.transport.abort()
+        if self._wire is not None:
+            self._wire.abort()
 
     def buffered(self) -> int:
         """Bytes that the client has not taken yet."""
-        return self.transport.get_write_buffer_size() if self.transport is not None else 0
+        return self._wire.get_write_buffer_size() if self._wire is not None else 0
 
     def refuse(self, error: GatewayError) -> None:
         """Answer with an error outside of any handler, and close."""
@@ -206,12 +216,22 @@ class Client(web.RequestHandler):
         self.force_close()
 
     def sweep(self, now: float) -> None:
-        """Close a connection whose request head is overdue."""
+        """Close a connection whose request head is overdue, or that takes nothing of what it was answered."""
         if self._head_since and not self.busy and now - self._head_since >= self._front.bounds.header_timeout:
             self._head_since = 0.0
             error = RequestTimeout("The request's head did not arrive in time.")
             self._front.refused(error)
             self.refuse(error)
+        if self.pump is None:
+            self._watch_unread(now)
+
+    def _watch_unread(self, now: float) -> None:
+        """A stream's pump watches its client itself; this is for whole answers, and for what a stream leaves behind."""
+        size = self.buffered()
+        if size != self._unread:
+            self._unread, self._unread_since = size, now
+        elif size and now - self._unread_since >= self._front.bounds.write_timeout:
+            self.abort()
 
 
 class Front:
