@@ -295,8 +295,7 @@ class Front:
         return [client for client in self.clients if client.busy or not client.quiet_since]
 
     def close_idle(self, before: float) -> None:
-        """Refuse new connections; close those on which no byte of a request has come since before this loop time."""
-        self.draining = True
+        """Close the connections on which no byte of a request has come since before this loop time."""
         for client in tuple(self.clients):
             if not client.busy and 0 < client.quiet_since <= before:
                 client.force_close()

@@ -87,7 +87,9 @@ class Serving:
         now = asyncio.get_running_loop().time()
         self.front.close_idle(now - GRACE)
         await self._until(lambda: not self.front.clients, min(GRACE, limit), hurry)
-        self.front.close_idle(now + limit)
+        # Only now: what was accepted in the very moment of the signal is served.
+        self.front.draining = True
+        self.front.close_idle(math.inf)
         await self._until(lambda: not self.front.working, limit - GRACE, hurry)
         cut = len(self.front.working)
         for client in self.front.working:

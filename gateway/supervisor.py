@@ -173,12 +173,15 @@ class Supervisor:
         if worker.opened is None:
             worker.opened = open_sockets(self._address, {}, shared=True)
         here, there = socket.socketpair()
+        given = self._config
         worker.pid = self._fork(worker, there, here)
         there.close()
         over = asyncio.get_running_loop().create_future()
         pidfd = os.pidfd_open(worker.pid)
         asyncio.get_running_loop().add_reader(pidfd, _settle, over)
         worker.line = await Line.over(here)
+        if given is not self._config:  # a reload came in between
+            worker.line.send("config", (self._config, self._digest))
         listening = asyncio.create_task(self._listen(worker, worker.line))
         try:
             await over

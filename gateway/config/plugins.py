@@ -25,12 +25,12 @@ def provider(name: str) -> Provider:
     """The provider of a type: `plugins.NAME:PROVIDER`, else the entry point NAME; raises NoProvider."""
     if not _TYPE.fullmatch(name):
         raise NoProvider(f"'{name[:64]}' cannot be a provider type: it is the name of a plugin, never a path")
-    # Any exception, because a plugin is foreign code and may raise anything while it is imported.
+    # Any exception, because a plugin is foreign code and may raise anything while it is imported, or leave.
     try:
         found = _load(name)
     except NoProvider:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NoProvider(f"provider type '{name}' cannot be imported: {type(error).__name__}: {error}") from error
     if not isinstance(found, Provider):
         raise NoProvider(f"provider type '{name}' is a {type(found).__name__}, not a gateway.contract.Provider")

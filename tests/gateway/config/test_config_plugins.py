@@ -69,6 +69,7 @@ def test_an_unknown_type_names_the_nearest(name: str, near: str) -> None:
     ("source", "message"),
     [
         ("raise RuntimeError('x')", "'odd' cannot be imported: RuntimeError: x"),
+        ("import sys; sys.exit(3)", "'odd' cannot be imported: SystemExit: 3"),
         ("import no_such_thing", "'odd' cannot be imported: ModuleNotFoundError"),
         ("def", "'odd' cannot be imported: SyntaxError"),
         ("PROVIDER = 7", "'odd' is a int, not a gateway.contract.Provider"),
