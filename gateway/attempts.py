@@ -62,7 +62,7 @@ def settle(answer: Answer, upstreams: Upstreams, failure: GatewayError | None) -
     visit = answer.visit
     assert visit is not None
     now = asyncio.get_running_loop().time()
-    visit.leave(tokens_of(answer.usage if answer.pump is None else answer.pump.usage()))
+    visit.leave(now, tokens_of(answer.usage if answer.pump is None else answer.pump.usage()))
     if failure is None:
         visit.health.succeed(now, visit.began)
     elif isinstance(failure, UpstreamError):
@@ -154,17 +154,17 @@ class _Journey:
         try:
             answer = await self._asked(attempt)
         except UpstreamError as error:
-            visit.leave()
+            now = self._loop.time()
+            visit.leave(now)
             tries.last = attempt.name
             tries.made.append(f"{attempt.name}={error.details.get('upstream_status') or error.code}")
-            now = self._loop.time()
             _account_for(error, attempt, health, self._upstreams.news, now)
             self._plan.failed(step, error, now)
             raise
         except BaseException as error:
             if self._route.measured and isinstance(error, asyncio.CancelledError):
                 self._measure_at_least(visit)
-            visit.leave()
+            visit.leave(self._loop.time())
             raise
         tries.made.append(f"{attempt.name}=200")
         visit.answered()
@@ -254,7 +254,7 @@ class _Journey:
             if isinstance(outcome, Answer) and outcome.visit is not None:
                 if outcome.pump is not None:
                     outcome.pump.stop()
-                outcome.visit.leave(None)
+                outcome.visit.leave(self._loop.time(), None)
 
 
 async def _room(health: Health, room: Room) -> None:

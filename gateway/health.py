@@ -61,14 +61,14 @@ class Pace:
     def saw(self, now: float, seconds: float) -> None:
         """An answer began after so many seconds."""
         old = self.expected(now)
-        left = math.exp((self._at - now) / DECAY)
+        left = math.exp(min(0.0, self._at - now) / DECAY)
         self._average = seconds if seconds > old else self._average * left + seconds * (1 - left)
         self._at = now
         self._recent.append(seconds)
 
     def expected(self, now: float) -> float:
         """Seconds to the next first event, 0 while unknown. It sinks with time: a slow upstream is tried again."""
-        return self._average * math.exp((self._at - now) / DECAY)
+        return self._average * math.exp(min(0.0, self._at - now) / DECAY)
 
     def p95(self) -> float | None:
         """What 95 % of the last answers did not exceed; None while there are too few of them."""

@@ -30,7 +30,7 @@ class Gate:
 class Quota:
     """What one target has taken. Each rate is a bucket that holds a minute's worth and fills steadily.
 
-    A bucket is one number: the time at which it will be full again (the generic cell rate algorithm).
+    A bucket is one number, the time at which it will be full again (the generic cell rate algorithm).
     """
 
     __slots__ = ("_requests_full", "_tokens_full", "active")
@@ -51,19 +51,28 @@ class Quota:
             wait = max(wait, _wait(now, self._tokens_full, rates.tpm, tokens))
         return wait
 
-    def take(self, now: float, rates: Rates, tokens: int) -> None:
-        """A request begins."""
+    def take(self, now: float, rates: Rates, tokens: int) -> float:
+        """A request begins; returns what `end` needs to know of it."""
         self.active += 1
         if rates.rpm is not None:
             self._requests_full = max(self._requests_full, now) + MINUTE / rates.rpm
         if rates.tpm is not None:
             self._tokens_full = max(self._tokens_full, now) + tokens * MINUTE / rates.tpm
+        return self._tokens_full
 
-    def end(self, rates: Rates, more_tokens: int) -> None:
-        """It has ended, and took so many tokens more than was thought; a negative number gives some back."""
+    def end(self, now: float, rates: Rates, more_tokens: int, taken_until: float) -> None:
+        """It has ended, and took so many tokens more than was thought.
+
+        A negative number gives some back, except for what time has filled up since then.
+        """
         self.active -= 1
-        if rates.tpm is not None:
-            self._tokens_full += more_tokens * MINUTE / rates.tpm
+        if rates.tpm is None:
+            return
+        seconds = more_tokens * MINUTE / rates.tpm
+        if seconds < 0:
+            self._tokens_full -= min(-seconds, max(0.0, taken_until - now))
+        else:
+            self._tokens_full = max(self._tokens_full, now) + seconds
 
 
 class Allowance:
@@ -108,4 +117,6 @@ class Counts:
 def _wait(now: float, full_at: float, per_minute: int, amount: int) -> float:
     """Seconds until the bucket holds the amount; what is more than a minute's worth needs a full one."""
     needed = min(amount, per_minute) * MINUTE / per_minute
-    return max(0.0, max(full_at, now) + needed - MINUTE - now)
+    wait = max(full_at, now) + needed - MINUTE - now
+    # Below a microsecond it is an error of rounding.
+    return wait if wait > 1e-6 else 0.0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.health import BUDGET_FLOOR, JITTER, MAX_EJECTION, MAX_HOLD, SHARE_OVER, BreakerRule, Health
+from gateway.health import BUDGET_FLOOR, JITTER, MAX_EJECTION, MAX_HOLD, SHARE_OVER, BreakerRule, Health, Pace, Room
 
 RULE = BreakerRule(failures=3, window=30, open=10)
 MIDDLE = 0.5
@@ -161,3 +161,108 @@ def test_retries_are_a_share_of_the_active_requests_and_three_at_least(active: i
         assert health.may_retry(share)
         health.retries += 1
     assert not health.may_retry(share)
+
+
+def test_another_request_that_ends_is_not_the_end_of_the_probe() -> None:
+    health = Health()
+    assert not health.begin(0)
+    for _ in range(3):
+        health.fail(0, RULE, MIDDLE)
+    assert health.begin(10)
+    assert not health.begin(10)
+    health.end(probe=False)
+    assert not health.available(10)
+    health.end(probe=True)
+    assert health.available(10)
+
+
+def test_what_began_before_the_breaker_opened_does_not_close_it() -> None:
+    health = opened(100)
+    health.succeed(101, began=99)
+    assert health.state(101) == "open"
+    health.succeed(103, began=102)
+    assert health.state(103) == "closed"
+
+
+def test_a_rest_is_an_ejection_that_others_may_ignore() -> None:
+    health = Health()
+    health.rest(0, 1)
+    assert health.ejected(0.9)
+    assert not health.ejected(1)
+    assert health.state(0.5) == "closed"
+
+
+def test_an_upstream_is_back_when_everything_is_over() -> None:
+    health = opened(0)
+    assert health.back_in(4) == 6
+    health.hold(0, 20)
+    assert health.back_in(4) == 16
+    assert health.back_in(30) == 0
+
+
+class Waiting:
+    def __init__(self, *, gone: bool = False) -> None:
+        self.told = gone
+
+    def done(self) -> bool:
+        return self.told
+
+    def set_result(self, result: None, /) -> None:
+        self.told = True
+
+
+def test_who_waits_longest_gets_the_place_of_who_leaves() -> None:
+    room = Room(parallel=1)
+    health = Health()
+    health.begin(0)
+    assert health.full(room)
+    gone, first, second = Waiting(gone=True), Waiting(), Waiting()
+    health.waiting.extend((gone, first, second))
+    health.end()
+    assert (first.told, second.told, health.active) == (True, False, 1)
+    assert health.full(room)  # nobody slips in before those who wait
+    health.begin(0, placed=True)
+    health.end()
+    health.begin(0, placed=True)
+    health.end()
+    assert (second.told, health.active) == (True, 0)
+    assert not health.full(room)
+
+
+def test_a_pace_follows_a_peak_at_once_and_sinks_slowly() -> None:
+    pace = Pace()
+    assert pace.expected(0) == 0
+    pace.saw(0, 0.1)
+    pace.saw(1, 2.0)
+    assert pace.expected(1) == 2.0
+    pace.saw(2, 0.1)
+    assert 1.5 < pace.expected(2) < 2.0
+    assert pace.expected(60) < 0.01
+
+
+def test_p95_is_known_after_twenty_answers() -> None:
+    pace = Pace()
+    for number in range(19):
+        pace.saw(number, 1.0)
+    assert pace.p95() is None
+    pace.saw(19, 9.0)
+    assert pace.p95() == 1.0
+    pace.saw(20, 9.0)
+    assert pace.p95() == 9.0
+    for number in range(100):
+        pace.saw(30 + number, number / 100)
+    assert pace.p95() == 0.94
+
+
+def test_streams_and_whole_answers_have_a_pace_each() -> None:
+    health = Health()
+    health.pace(stream=True).saw(0, 0.5)
+    assert health.pace(stream=False).expected(0) == 0
+
+
+def test_a_view_tells_all_that_there_is() -> None:
+    health = opened(0)
+    health.begin(1)
+    view = health.view(1)
+    assert (view["breaker"], view["active"], view["ejections"], view["back_in"]) == ("open", 1, 1, 9.0)
+    assert (view["waiting"], view["retries"], view["held"], view["first_event_p95"]) == (0, 0, False, None)

@@ -8,15 +8,30 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.secrets import Secret
-from gateway.config.types import Adapter, Config, Deployment, ProviderEntry, Retry, RouteTarget, Routing, Timeouts
-from gateway.contract import Provider
-from gateway.errors import ModelNotFound
+from gateway.config.types import (
+    Adapter,
+    Config,
+    Deployment,
+    Limits,
+    ProviderEntry,
+    Retry,
+    RouteTarget,
+    Routing,
+    Timeouts,
+    When,
+)
+from gateway.contract import ChatRequest, Provider
+from gateway.envelope import open_envelope
+from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.health import Health
+from gateway.quotas import Rates
 from gateway.router import Router
 from gateway.routes import Attempt
 from plugins.openai import PROVIDER as OPENAI
@@ -264,3 +279,153 @@ def test_what_passes_a_wildcard_cannot_leave_its_path(rest: str) -> None:
         assert not set(rest) & set("?%\\ \r\n\t\0")
         assert not {"", ".", ".."} & set(rest.split("/"))
         assert rest.isascii()
+
+
+def asked(**body: Any) -> ChatRequest:
+    return open_envelope(orjson.dumps({"model": "r", "messages": [{"role": "user", "content": "Hi"}], **body}))
+
+
+def test_a_route_that_never_varies_is_made_once() -> None:
+    routes = router(deployments=DEPLOYMENTS, routings={"r": Routing(targets=use(a=1, b=1), fallback=("c",))})
+    assert routes.resolve("r") is routes.resolve("r", chat=asked(user="u"))
+
+
+def test_each_step_says_why_it_stands_there() -> None:
+    routings = {
+        "inner": Routing(strategy="weighted", targets=use(b=3, c=1)),
+        "r": Routing(targets=use(a=1, inner=1), fallback=("d",)),
+    }
+    route = router(deployments=DEPLOYMENTS, routings=routings).resolve("r", lambda: 0.0)
+    assert [step.why for step in route.steps] == [
+        "r: priority 1 of 2",
+        "r: priority 2 of 2, inner: weighted 75%",
+        "r: priority 2 of 2, inner: weighted 25%",
+        "r: fallback 1",
+    ]
+
+
+def test_conditions_choose_among_targets_and_leave_fallbacks_alone() -> None:
+    targets = (
+        RouteTarget(use="a", when=When(has_tools=True)),
+        RouteTarget(use="b", when=When(stream=True, max_input=1000)),
+        RouteTarget(use="c", when=When(has_images=False, min_input=1000)),
+    )
+    routes = router(deployments=DEPLOYMENTS, routings={"r": Routing(targets=targets, fallback=("d",))})
+
+    def taken(**body: Any) -> list[str]:
+        return [attempt.name for attempt in routes.resolve("r", chat=asked(**body)).attempts]
+
+    assert taken() == ["d"]
+    assert taken(tools=[{"type": "function"}]) == ["a", "d"]
+    assert taken(stream=True) == ["b", "d"]
+    assert taken(stream=True, user="u" * 4000) == ["c", "d"]
+    assert routes.resolve("r", chat=asked()).left_out == [
+        "r: a takes only requests with tools",
+        "r: b takes only streams",
+        "r: c takes at least 1000 tokens of input",
+    ]
+
+
+def test_a_request_that_no_target_takes_is_at_fault_itself() -> None:
+    routing = Routing(targets=(RouteTarget(use="a", when=When(has_images=True)),))
+    routes = router(deployments=DEPLOYMENTS, routings={"r": routing})
+    with pytest.raises(InvalidRequest, match="a takes only requests with images"):
+        routes.resolve("r", chat=asked())
+    assert routes.knows("r")
+
+
+def test_the_same_user_goes_the_same_way() -> None:
+    routing = Routing(strategy="weighted", sticky="user", targets=use(a=1, b=1, c=1), fallback=("d",))
+    routes = router(deployments=DEPLOYMENTS, routings={"r": routing})
+    chance = itertools.cycle((0.1, 0.9, 0.5, 0.3))
+
+    def way(user: str | None) -> tuple[str, ...]:
+        return tuple(attempt.name for attempt in routes.resolve("r", lambda: next(chance), asked(user=user)).attempts)
+
+    users = [f"u{number}" for number in range(60)]
+    assert all(way(user) == way(user) for user in users)
+    assert {way(user)[0] for user in users} == {"a", "b", "c"}
+    assert all(way(user)[-1] == "d" for user in users)
+    assert len({way(None) for _ in range(9)}) > 1
+    assert routes.resolve("r", lambda: 0.0, asked(user="u1")).steps[0].why.startswith("r: sticky by user")
+
+
+def test_the_least_busy_target_is_first_whatever_it_leads_to() -> None:
+    routings = {
+        "pair": Routing(targets=use(b=1, c=1)),
+        "r": Routing(strategy="least_busy", targets=use(a=1, pair=1)),
+    }
+    routes = router(deployments=DEPLOYMENTS, routings=routings)
+    health = {name: Health() for name in "abcd"}
+    health["a"].active, health["b"].active = 2, 1
+    assert [each.name for each in routes.resolve("r", health_of=health.__getitem__).attempts] == ["b", "c", "a"]
+    health["c"].active = 3
+    assert routes.resolve("r", health_of=health.__getitem__).attempts[0].name == "a"
+
+
+def test_the_faster_upstream_is_first_and_its_pace_is_kept() -> None:
+    routing = Routing(strategy="lowest_latency", targets=use(a=1, b=1))
+    routes = router(deployments=DEPLOYMENTS, routings={"r": routing})
+    health = {name: Health() for name in "ab"}
+    health["a"].pace(stream=False).saw(0, 2.0)
+    health["b"].pace(stream=False).saw(0, 0.2)
+    route = routes.resolve("r", chat=asked(), health_of=health.__getitem__, now=1)
+    assert route.attempts[0].name == "b"
+    assert route.measured
+
+
+def test_limits_on_the_way_are_gates_of_the_step() -> None:
+    deployments = {**DEPLOYMENTS, "a": Deployment(provider="oa", model="m", limits=Limits(rpm=9, parallel=7))}
+    routings = {
+        "inner": Routing(targets=(RouteTarget(use="a", limits=Limits(parallel=2)),)),
+        "r": Routing(targets=(RouteTarget(use="inner", limits=Limits(tpm=5)),)),
+    }
+    routes = router(deployments=deployments, routings=routings)
+    (step,) = routes.resolve("r").steps
+    assert [(gate.name, gate.rates) for gate in step.gates] == [
+        ("r -> inner", Rates(tpm=5)),
+        ("inner -> a", Rates(parallel=2)),
+        ("a", Rates(rpm=9)),
+    ]
+    assert (step.attempt.room.parallel, routes.resolve("b").attempts[0].room.parallel) == (7, 1024)
+
+
+def test_an_adapter_counts_as_its_deployment() -> None:
+    routes = router(deployments=DEPLOYMENTS, adapters={"tuned": Adapter(deployment="a")})
+    assert routes.resolve("tuned").attempts[0].deployment == "a"
+
+
+def test_clients_names_of_a_wildcard_count_as_one_but_the_files_own_for_itself() -> None:
+    wild = {"oa/*": Deployment(provider="oa", model="*")}
+    routes = router(deployments=wild, routings={"r": Routing(targets=use(**{"oa/one": 1}))})
+    assert [(each.deployment, each.open) for each in routes.resolve("oa/two").attempts] == [("oa/*", True)]
+    assert [(each.deployment, each.open) for each in routes.resolve("r").attempts] == [("oa/one", False)]
+
+
+def test_attempts_are_three_with_two_at_one_upstream_unless_somebody_says_so() -> None:
+    routes = router(deployments={**DEPLOYMENTS, "e": Deployment(provider="oa", model="m", retry=Retry(attempts=5))})
+    assert (routes.resolve("a").most, routes.resolve("a").at_one) == (3, 2)
+    assert (routes.resolve("e").most, routes.resolve("e").at_one) == (5, 5)
+
+
+def test_all_the_time_is_the_routings_or_else_the_longest_of_its_deployments() -> None:
+    deployments = {
+        name: Deployment(provider="oa", model="m", timeouts=Timeouts(total=total))
+        for name, total in (("a", 5.0), ("b", 50.0), ("c", 0.0))
+    }
+    routings = {
+        "r": Routing(targets=use(a=1, b=1)),
+        "short": Routing(targets=use(a=1, b=1), retry=Retry(timeouts=Timeouts(total=9.0))),
+        "endless": Routing(targets=use(a=1, c=1)),
+    }
+    routes = router(deployments=deployments, routings=routings)
+    assert [routes.resolve(name).total for name in ("a", "r", "short", "endless")] == [5, 50, 9, float("inf")]
+
+
+def test_the_headers_that_routings_choose_by_are_known() -> None:
+    routings = {
+        "r": Routing(sticky="header:X-Session", targets=use(a=1)),
+        "s": Routing(sticky="prefix", targets=use(a=1)),
+        "t": Routing(targets=use(a=1)),
+    }
+    assert router(deployments=DEPLOYMENTS, routings=routings).headers == ["x-session"]
