@@ -101,7 +101,7 @@ class Watched(Gateway):
         upstream = await self.provider.seen()
         self.process.send_signal(signal.SIGUSR1)
         async with asyncio.timeout(20):
-            while not self._told.exists():
+            while not self._told.exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)  # another process: there is nothing here to wait on
         told = json.loads(self._told.read_text())
         return Holds(**told, descriptors=self.watched.num_fds(), rss=self.watched.memory_info().rss, upstream=upstream)
@@ -109,7 +109,7 @@ class Watched(Gateway):
     async def calm(self, seconds: float = 5.0) -> None:
         """Wait until no request is under way, here and at the provider."""
         async with asyncio.timeout(seconds):
-            while (await self.provider.seen())["busy"] or await self.vital("requests_active"):
+            while (await self.provider.seen())["busy"] or await self.vital("requests_active"):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
     async def vital(self, name: str) -> float:

@@ -14,7 +14,7 @@ from soak.harness import MIB, Holds, Watched, many_descriptors, request, run, so
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 COUNT = 10_000
 # So many of the same before the first look: memory has a high-water mark, which is no leak.
-WARM = 1_000
+WARM = 2_000
 AT_ONCE = 120
 # Where a client leaves: the model that brings it there, how much of the request it sends, whether bytes of an answer came.
 WINDOWS = {
