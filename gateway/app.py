@@ -17,6 +17,7 @@ from gateway.contract import Provider
 from gateway.lifecycle import Lifecycle, Reader, Service, exposure
 from gateway.listeners import CannotServe, Opened, Passed, open_sockets
 from gateway.log import Log
+from gateway.metrics import Figures
 from gateway.serving import Serving, log_of
 from gateway.supervisor import Supervisor
 from gateway.upstream import Sweep
@@ -62,6 +63,10 @@ class Alone:
     def vitals(self) -> dict[str, float]:
         """What the process has to say about itself."""
         return self.serving.vitals()
+
+    def figures(self) -> Figures:
+        """What it has counted."""
+        return self.serving.figures()
 
 
 class App:

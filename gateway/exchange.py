@@ -68,6 +68,7 @@ class Answer:
     upstream_id: str
     body: bytes = b""
     usage: Usage | None = None
+    waited: float = 0.0
     pump: Flow | None = None
     visit: Visit | None = None
 
@@ -99,10 +100,12 @@ async def exchange(
     endpoint = upstreams.accounts[attempt.account].endpoint(request.url)
     call = Call(endpoint, limits, upstreams.sweep, deadline, open_sink)
     headers = _headers(attempt, chat, request, upstreams)
+    asked = time.perf_counter()
     await call.send(endpoint.head(request.url, request.method, headers, len(request.body)), request.body)
+    waited = time.perf_counter() - asked
     if isinstance(call.sink, Collector) and call.status != 200:
         raise _refusal(attempt, call.status, call.headers, call.sink.body)
-    answer = Answer(attempt, request, upstream_id(call.raw_head))
+    answer = Answer(attempt, request, upstream_id(call.raw_head), waited=waited)
     if isinstance(call.sink, Pump):
         answer.pump = call.sink
     elif isinstance(call.sink, Collector):

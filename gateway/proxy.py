@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import re
 import time
@@ -24,8 +25,10 @@ from gateway.exchange import Answer, Upstreams
 from gateway.front import CLOSE, KEEP, Bounds, Request, answer, head
 from gateway.hub import Json
 from gateway.intake import check_request, read_body
+from gateway.keylimits import KeyLimits, Lease
 from gateway.limits import Ledger
 from gateway.log import Log, Record
+from gateway.metrics import Metrics
 from gateway.mirror import Mirrors
 from gateway.router import Router, not_found
 
@@ -61,11 +64,14 @@ class Proxy:
         self._dialects = dialects
         self._log = log
         self._bounds = bounds
+        self.metrics = Metrics()
+        self.metrics.adopt(snapshot.router.names)
         self._ledger = Ledger(snapshot.config.server.max_buffered)
         self.mirrors = Mirrors(log, self._ledger)
         self._id_prefix = f"req_{os.urandom(6).hex()}"
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
+        self._key_limits = KeyLimits(snapshot.config, self._loop.time())
         self.draining = False
 
     def adopt(self, snapshot: Snapshot, bounds: Bounds) -> None:
@@ -73,6 +79,8 @@ class Proxy:
         self.snapshot = snapshot
         self._bounds = bounds
         self._ledger.limit = snapshot.config.server.max_buffered
+        self._key_limits.adopt(snapshot.config, self._loop.time())
+        self.metrics.adopt(snapshot.router.names)
 
     @property
     def held(self) -> int:
@@ -83,6 +91,7 @@ class Proxy:
         """Serve one request, whatever becomes of it, and write it down."""
         record = self._record(request)
         snapshot = self.snapshot
+        lease: Lease | None = None
         self.active += 1
         try:
             check_request(request)
@@ -93,6 +102,7 @@ class Proxy:
             chat = await self._read_chat(request, snapshot, dialect, record)
             if not caller.may_use(chat.model):
                 raise not_found(chat.model)
+            lease = self._key_limits.admit(record, chat, self._loop.time())
             return await self._converse(request, snapshot, dialect, chat, record)
         except GatewayError as error:
             self._report(error, record)
@@ -107,7 +117,11 @@ class Proxy:
         finally:
             self.active -= 1
             self._ledger.give_back(record.reserved)
-            self._log.record(record, self._loop.time())
+            now = self._loop.time()
+            if lease is not None:
+                lease.settle(now, record)
+            self.metrics.record(record, now)
+            self._log.record(record, now)
 
     async def _converse(
         self, request: Request, snapshot: Snapshot, dialect: Dialect, chat: ChatRequest, record: Record
@@ -124,6 +138,8 @@ class Proxy:
             if tries.fetched is not None:
                 record.reserved += tries.fetched.held
         record.first_byte = self._loop.time()
+        if len(tries.made) == 1 and got.waited:
+            record.overhead = time.perf_counter() - record.read - got.waited
         record.upstream_id = got.upstream_id
         headers = self._headers(snapshot, got, record)
         if got.pump is not None:
@@ -188,6 +204,7 @@ class Proxy:
     async def _read_chat(self, request: Request, snapshot: Snapshot, dialect: Dialect, record: Record) -> ChatRequest:
         body = await read_body(request, self._bounds, self._ledger)
         record.received = record.reserved = len(body)
+        record.read = time.perf_counter()
         headers = request.head.headers
         readable = {name: headers[name] for name in READABLE if name in headers}
         for name in snapshot.router.headers:
@@ -224,6 +241,8 @@ class Proxy:
             headers["x-gateway-dropped-params"] = ",".join(got.request.dropped)
         if got.request.translated:
             headers["x-gateway-translated-params"] = ",".join(got.request.translated)
+        if record.allowance:
+            headers.update(record.allowance)
         headers["x-request-id"] = record.id
         return headers
 
@@ -245,8 +264,11 @@ class Proxy:
     def _refuse(self, request: Request, error: GatewayError, record: Record) -> web.StreamResponse:
         headers = {"x-gateway-attempts": record.attempts} if record.attempts else {}
         if error.retry_after is not None:
-            headers["retry-after"] = str(max(1, round(error.retry_after)))
-            headers["retry-after-ms"] = str(round(error.retry_after * 1000))
+            # Never less than it is: who comes back a moment too soon is refused again.
+            headers["retry-after"] = str(max(1, math.ceil(error.retry_after)))
+            headers["retry-after-ms"] = str(max(1, math.ceil(round(error.retry_after * 1000, 3))))
+        if record.allowance:
+            headers.update(record.allowance)
         if error.status == 401:
             headers["www-authenticate"] = "Bearer"
         if getattr(error, "no_retry", False):

@@ -16,8 +16,10 @@ from gateway.dialects import openai_chat
 from gateway.errors import GatewayError
 from gateway.fastlane import client_kind
 from gateway.front import Bounds, Client, Front
+from gateway.gauges import collect_retries, gauges
 from gateway.listeners import serve_on
 from gateway.log import Log
+from gateway.metrics import Figures, Values
 from gateway.proxy import Proxy
 from gateway.upstream import Sweep
 from gateway.watchdog import Watchdog
@@ -58,6 +60,7 @@ class Serving:
         if orphaned is not None:
             self.watchdog = Watchdog(self._log.news, orphaned=orphaned)
         self._sweep.add(self._refusals)
+        self._sweep.add(self.proxy.metrics)
         self._sweep.add(self.watchdog)
         await self._assembly.fetch(self._parts)
         self._assembly.take_over(self._parts)
@@ -113,6 +116,23 @@ class Serving:
             "workers": 1,
         }
 
+    def figures(self) -> Figures:
+        """What was counted since the start, and how its upstreams stand."""
+        self.proxy.metrics.fold()
+        counted = self.proxy.metrics.figures
+        return Figures(counted.counts, counted.histograms, self._gauges(), counted.errors)
+
+    def report(self) -> Figures:
+        """The same, counted since the last report."""
+        gauges = self._gauges()
+        counted = self.proxy.metrics.take()
+        return Figures(counted.counts, counted.histograms, gauges, counted.errors)
+
+    def _gauges(self) -> dict[str, Values]:
+        snapshot = self.proxy.snapshot
+        collect_retries(snapshot.upstreams.accounts, self.proxy.metrics)
+        return gauges(snapshot.upstreams, snapshot.router.attempts(), asyncio.get_running_loop().time())
+
     async def _until(self, claim: Callable[[], bool], seconds: float, hurry: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         until = loop.time() + seconds
@@ -167,6 +187,7 @@ def bounds_of(config: Config) -> Bounds:
         max_connections=min(server.max_connections or most, most),
         header_timeout=server.header_timeout,
         body_timeout=server.body_timeout,
+        write_timeout=server.write_timeout,
         keepalive=server.keepalive,
     )
 

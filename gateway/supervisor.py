@@ -16,6 +16,7 @@ from gateway.handover import Line
 from gateway.lifecycle import exposure
 from gateway.listeners import CannotServe, Opened, Passed, open_sockets
 from gateway.log import Log
+from gateway.metrics import Figures, Values
 from gateway.vitals import total
 
 # Before restart k of a worker that keeps ending: this times 4^k, at most LONGEST.
@@ -40,6 +41,7 @@ class Worker:
     line: Line | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     vitals: dict[str, float] = field(default_factory=dict)
+    gauges: dict[str, Values] = field(default_factory=dict)
     heard: float = 0.0
     since: float = 0.0
     failures: int = 0
@@ -65,6 +67,7 @@ class Supervisor:
         self._draining = False
         self._over = asyncio.Event()
         self._unix: Opened | None = None
+        self._counted = Figures()
 
     @property
     def ready(self) -> bool:
@@ -118,6 +121,13 @@ class Supervisor:
         """The sum over all workers, the ended ones' counts included."""
         found = total(part for worker in self._workers for part in (worker.past, worker.vitals))
         return {**found, "workers": self._serving(), "worker_restarts_total": self._restarts}
+
+    def figures(self) -> Figures:
+        """What all workers have counted; the last second of one that was killed is lost."""
+        figures = Figures(self._counted.counts, self._counted.histograms, {}, self._counted.errors)
+        for worker in self._workers:
+            figures.add(Figures(gauges=worker.gauges))
+        return figures
 
     def _serving(self) -> int:
         return sum(worker.ready.is_set() for worker in self._workers)
@@ -194,7 +204,7 @@ class Supervisor:
         code = os.waitstatus_to_exitcode(os.waitpid(worker.pid, 0)[1])  # noqa: ASYNC222 - it has ended
         worker.pid = 0
         counts = {name: value for name, value in worker.vitals.items() if name.endswith("_total")}
-        worker.past, worker.vitals = total((worker.past, counts)), {}
+        worker.past, worker.vitals, worker.gauges = total((worker.past, counts)), {}, {}
         return code
 
     async def _listen(self, worker: Worker, line: Line) -> None:
@@ -210,7 +220,9 @@ class Supervisor:
             if said is None:
                 return
             worker.heard = loop.time()
-            worker.vitals = said[1]
+            worker.vitals, report = said[1]
+            worker.gauges, report.gauges = report.gauges, {}
+            self._counted.add(report)
             if said[0] == "ready":
                 worker.ready.set()
 

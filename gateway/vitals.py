@@ -11,15 +11,21 @@ Vitals = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Vital:
-    """One figure: its kind and what it counts."""
+    """One figure: its kind and what it counts; `full` is its whole name, where that is not ours to choose."""
 
     kind: Literal["gauge", "counter"]
     about: str
+    full: str = ""
 
 
 VITALS: Mapping[str, Vital] = {
     "config_reload_failed": Vital("gauge", "1 while the file is wrong and an older configuration serves"),
     "config_reloads_total": Vital("counter", "configurations taken over since the start"),
+    "config_reload_failures_total": Vital(
+        "counter", "configurations refused since the start", "gateway_config_reload_failures_total"
+    ),
+    "config_loaded_timestamp_seconds": Vital("gauge", "when the configuration in force was taken over"),
+    "start_timestamp_seconds": Vital("gauge", "when the gateway was started"),
     "connections": Vital("gauge", "open client connections"),
     "connections_refused_total": Vital("counter", "connections and requests refused before any handler saw them"),
     "requests_active": Vital("gauge", "requests in flight"),

@@ -45,12 +45,13 @@ class WorkerProcess:
         self._sweep.start()
         supervisor = os.getppid()
         await self._serving.start(sockets, lambda: os.getppid() != supervisor)
-        line.send("ready", self._serving.vitals())
+        self._say(line, "ready")
         tasks = [asyncio.create_task(self._listen(line)), asyncio.create_task(self._report(line))]
         await self._stopping.wait()
         await self._serving.drain(ORPHAN_DRAIN if self._orphan else self._config.server.drain, self._hurry)
         for task in tasks:
             task.cancel()
+        self._say(line, "vitals")
         self._sweep.stop()
         self._log.close()
         return 0
@@ -67,7 +68,10 @@ class WorkerProcess:
     async def _report(self, line: Line) -> None:
         while True:
             await asyncio.sleep(REPORT)
-            line.send("vitals", self._serving.vitals())
+            self._say(line, "vitals")
+
+    def _say(self, line: Line, kind: str) -> None:
+        line.send(kind, (self._serving.vitals(), self._serving.report()))
 
     def _terminate(self) -> None:
         if self._stopping.is_set():

@@ -34,7 +34,7 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported("providers.*.proxy", "upstreams are called directly"),
     Unsupported("state.store", "only memory", _is("redis")),
     Unsupported("telemetry.otlp", "no traces are sent"),
-    Unsupported("keys.*.limits.*", "nothing is limited"),
+    Unsupported("keys.*.limits.budget", "nothing is priced"),
     Unsupported("deployments.*.limits.budget", "nothing is priced"),
     Unsupported("routings.*.targets.*.limits.budget", "nothing is priced"),
     Unsupported("deployments.*.price", "nothing is priced"),

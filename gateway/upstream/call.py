@@ -138,6 +138,7 @@ class Call:
                     if not self._is_stale(connection):
                         raise
                     self._retried = True
+                    self._endpoint.stale_retries += 1
                     self.ready = self._loop.create_future()
                     connection = await self._connect()
                     self._write(connection)

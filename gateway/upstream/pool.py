@@ -18,7 +18,10 @@ KNOWN_URLS = 1024
 
 
 class Endpoint:
-    """One origin of one provider account, with its pool: the connection that was used last is used next."""
+    """One origin of one provider account, with its pool: the connection that was used last is used next.
+
+    `stale_retries` counts the requests that were sent again because a reused connection was dead.
+    """
 
     def __init__(self, origin: str, headers: Mapping[str, str], resolver: Resolver, tls: ssl.SSLContext | None) -> None:
         parts = urlsplit(origin)
@@ -31,12 +34,18 @@ class Endpoint:
         self._heads: dict[str, bytes] = {}
         self._origin = origin
         self._retired = False
+        self.stale_retries = 0
         self._fixed = f"host: {parts.netloc.rpartition('@')[2]}\r\n{lines(headers)}"
 
     @property
     def connections(self) -> int:
         """How many connections are open, in use or idle."""
         return len(self._all)
+
+    @property
+    def spare(self) -> int:
+        """How many of them are idle."""
+        return sum(not connection.closed for connection in self._idle)
 
     def head(self, url: str, method: str, headers: Mapping[str, str], length: int) -> bytes:
         """The request head as bytes; what does not change from request to request is prepared once."""

@@ -206,7 +206,7 @@ def test_a_file_without_deployments_is_warned_of() -> None:
         ("providers.*.proxy", "providers: {openai: {type: openai, proxy: 'http://p:1'}}"),
         ("state.store", "state: {store: redis, url: {env: R}}"),
         ("telemetry.otlp", "telemetry: {otlp: {endpoint: 'http://o'}}"),
-        ("keys.*.limits.*", f"keys: {{k: {{hash: '{HASH}', limits: {{rpm: 1}}}}}}"),
+        ("keys.*.limits.budget", f"keys: {{k: {{hash: '{HASH}', limits: {{budget: 1 USD/day}}}}}}"),
         ("deployments.*.limits.budget", "deployments: {d: {provider: o, model: m, limits: {budget: 20 USD/day}}}"),
         (
             "deployments.*.limits.rpm",

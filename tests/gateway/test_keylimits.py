@@ -1,0 +1,236 @@
+"""gateway.keylimits: what a key may use, exactly, through failures, cancelled streams and reloads."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.config.types import Budget, Config, Key, Limits, Server
+from gateway.contract import Usage
+from gateway.dialects.openai_chat import DIALECT
+from gateway.errors import GatewayError
+from gateway.keylimits import ANSWER_TOKENS, KeyLimits, Lease
+from gateway.log import Record
+
+HASH = "sha256:" + "0" * 64
+
+
+def config(workers: int = 1, **limits: Any) -> Config:
+    return Config(keys={"app": Key(hash=HASH, limits=Limits(**limits))}, server=Server(workers=workers))
+
+
+class Desk:
+    """A key that sends requests."""
+
+    def __init__(self, workers: int = 1, **limits: Any) -> None:
+        self.limits = KeyLimits(config(workers, **limits), 0.0)
+        self.record = Record(0.0)
+
+    def ask(self, now: float = 0.0, **body: Any) -> Lease:
+        chat = DIALECT.open_request(orjson.dumps({"model": "m", "messages": [], **body}), {})
+        self.record = Record(now, key="app")
+        lease = self.limits.admit(self.record, chat, now)
+        assert lease is not None
+        return lease
+
+    def refusal(self, now: float = 0.0, **body: Any) -> GatewayError:
+        with pytest.raises(GatewayError) as caught:
+            self.ask(now, **body)
+        assert (caught.value.status, caught.value.code) == (429, "rate_limit_exceeded")
+        return caught.value
+
+    def end(self, lease: Lease, now: float = 0.0, usage: Usage | None = None, code: str = "ok") -> None:
+        record = Record(0.0, code=code)
+        record.usage = usage
+        lease.settle(now, record)
+
+    def left(self, kind: str = "tokens", now: float = 0.0) -> int:
+        """What a request of no tokens is told."""
+        self.end(self.ask(now, max_tokens=0), now)
+        assert self.record.allowance is not None
+        return int(self.record.allowance[f"x-ratelimit-remaining-{kind}"])
+
+
+def test_a_key_without_limits_is_not_counted() -> None:
+    limits = KeyLimits(Config(keys={"app": Key(hash=HASH)}), 0.0)
+    record = Record(0.0, key="app")
+    chat = DIALECT.open_request(b'{"model": "m", "messages": []}', {})
+    assert limits.admit(record, chat, 0.0) is None
+    assert record.allowance is None
+
+
+def test_requests_are_let_in_up_to_the_minutes_number() -> None:
+    desk = Desk(rpm=5)
+    for _ in range(5):
+        desk.end(desk.ask())
+    error = desk.refusal()
+    assert error.kind == "requests"
+    assert error.retry_after == pytest.approx(12)
+    assert desk.record.limited == "requests"
+    assert desk.record.allowance == {
+        "x-ratelimit-limit-requests": "5",
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "1m0s",
+    }
+    desk.ask(12.0)
+
+
+def test_a_refused_request_takes_nothing() -> None:
+    desk = Desk(rpm=2, tpm=10_000)
+    desk.ask(max_tokens=9_000)
+    assert desk.refusal(max_tokens=9_000).kind == "tokens"
+    assert desk.record.limited == "tokens"
+    desk.ask(max_tokens=500)
+    assert desk.refusal(max_tokens=1).kind == "requests"
+
+
+def test_requests_at_once_are_counted_to_their_ends() -> None:
+    desk = Desk(parallel=2)
+    first = desk.ask()
+    desk.ask()
+    error = desk.refusal()
+    assert desk.record.limited == "parallel"
+    assert error.retry_after == 1
+    desk.end(first, code="client_disconnect")
+    desk.ask()
+    desk.refusal()
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({}, ANSWER_TOKENS),
+        ({"max_tokens": 70}, 70),
+        ({"max_completion_tokens": 30, "max_tokens": 70}, 30),
+        ({"max_tokens": 70, "n": 3}, 210),
+        ({"max_tokens": 0}, 0),
+    ],
+)
+def test_an_estimate_is_a_quarter_of_the_body_and_what_the_client_asks_for(body: dict[str, Any], tokens: int) -> None:
+    desk = Desk(tpm=100_000)
+    size = len(orjson.dumps({"model": "m", "messages": [], **body})) // 4
+    desk.ask(**body)
+    assert desk.record.allowance is not None
+    assert desk.record.allowance["x-ratelimit-remaining-tokens"] == str(100_000 - size - tokens)
+
+
+@pytest.mark.parametrize(
+    ("usage", "code", "used"),
+    [
+        (Usage(300, 200), "ok", 500),
+        (None, "ok", None),
+        (None, "upstream_timeout", 0),
+        (None, "client_disconnect", 0),
+        (Usage(completion=40, source="partial"), "client_disconnect", 10 + 40),
+        (Usage(25, 40, source="partial"), "upstream_truncated", 65),
+    ],
+)
+def test_in_the_end_the_true_usage_counts(usage: Usage | None, code: str, used: int | None) -> None:
+    desk = Desk(tpm=100_000)
+    lease = desk.ask(max_tokens=5_000, user="x" * (40 - 35))
+    reserved = 100_000 - int((desk.record.allowance or {})["x-ratelimit-remaining-tokens"])
+    size = reserved - 5_000
+    desk.end(lease, 0.0, usage, code)
+    expected = reserved if used is None else used
+    if usage is not None and usage.prompt is None:
+        expected = size + 40
+    probe = len(b'{"model":"m","messages":[],"max_tokens":0}') // 4
+    assert desk.left() == 100_000 - expected - probe
+
+
+def test_no_token_is_lost_or_counted_twice_over_many_interleaved_requests() -> None:
+    chance = random.Random(7)
+    desk = Desk(tpm=10_000_000)
+    open_ones: list[Lease] = []
+    used = 0
+    for _ in range(2_000):
+        if open_ones and chance.random() < 0.5:
+            lease = open_ones.pop(chance.randrange(len(open_ones)))
+            kind = chance.randrange(3)
+            prompt, completion = chance.randrange(500), chance.randrange(900)
+            if kind == 0:
+                desk.end(lease, 0.0, Usage(prompt, completion))
+            elif kind == 1:
+                desk.end(lease, 0.0, Usage(prompt, completion, source="partial"), "client_disconnect")
+            else:
+                desk.end(lease, 0.0, None, "upstream_reset")
+            used += prompt + completion if kind < 2 else 0
+        else:
+            open_ones.append(desk.ask(max_tokens=chance.randrange(1_000)))
+    for lease in open_ones:
+        desk.end(lease, 0.0, None, "client_disconnect")
+    probe = len(b'{"model":"m","messages":[],"max_tokens":0}') // 4
+    assert desk.left() == 10_000_000 - used - probe
+
+
+def test_what_was_used_is_kept_over_a_reload_by_name() -> None:
+    desk = Desk(rpm=10, parallel=1)
+    running = desk.ask()
+    for _ in range(5):
+        desk.refusal()
+    desk.limits.adopt(config(rpm=10, parallel=2), 0.0)
+    desk.end(desk.ask())
+    assert desk.record.allowance is not None
+    assert desk.record.allowance["x-ratelimit-remaining-requests"] == "8"
+    desk.end(running)
+    desk.limits.adopt(Config(), 0.0)
+    desk.limits.adopt(config(rpm=10), 0.0)
+    desk.ask()
+    assert desk.record.allowance["x-ratelimit-remaining-requests"] == "7"
+
+
+def test_a_limit_that_a_reload_takes_away_lets_its_requests_end() -> None:
+    desk = Desk(tpm=1_000)
+    lease = desk.ask(max_tokens=500)
+    desk.limits.adopt(Config(keys={"app": Key(hash=HASH)}), 0.0)
+    desk.end(lease, 0.0, Usage(100, 100))
+    desk.limits.adopt(config(tpm=1_000), 0.0)
+    assert desk.left() == 1_000 - 200 - 10
+
+
+def test_a_reload_that_changes_a_limit_keeps_the_tokens_that_were_used() -> None:
+    desk = Desk(tpm=1_000)
+    running = desk.ask(max_tokens=200)
+    desk.end(desk.ask(max_tokens=100), usage=Usage(300, 200))
+    desk.limits.adopt(config(tpm=100_000), 0.0)
+    desk.end(running, usage=Usage(150, 50))
+    assert desk.left() == 100_000 - 500 - 200 - 10
+
+
+def test_tokens_of_running_requests_stay_reserved_however_long_they_run() -> None:
+    desk = Desk(tpm=1_000)
+    running = desk.ask(max_tokens=600)
+    error = desk.refusal(120.0, max_tokens=600)
+    assert error.kind == "tokens"
+    assert error.retry_after == 1
+    desk.end(running, 120.0, Usage(10, 0))
+    desk.ask(120.0, max_tokens=600)
+
+
+def test_a_request_larger_than_its_limit_waits_until_nothing_was_used_and_leaves_a_debt() -> None:
+    desk = Desk(tpm=1_000)
+    desk.end(desk.ask(max_tokens=10), usage=Usage(1, 99))
+    assert desk.refusal(max_tokens=5_000).retry_after == pytest.approx(6)
+    large = desk.ask(6.0, max_tokens=5_000)
+    desk.refusal(6.0, max_tokens=5_000)
+    desk.end(large, 6.0, Usage(0, 3_000))
+    assert desk.refusal(6.0, max_tokens=0).retry_after == pytest.approx(120.6, abs=0.2)
+
+
+def test_each_of_several_workers_grants_its_share() -> None:
+    desk = Desk(workers=4, rpm=8, parallel=2)
+    desk.ask()
+    assert desk.refusal().message.startswith("The rate limit of your key is reached: 1 requests at once")
+    desk = Desk(workers=4, rpm=8)
+    desk.ask()
+    desk.ask()
+    assert desk.refusal().retry_after == pytest.approx(30)
+
+
+def test_a_key_with_only_a_budget_has_no_rates() -> None:
+    desk = Desk(budget=Budget(1, "USD", "day"))
+    desk.end(desk.ask())
+    assert desk.record.allowance == {}
