@@ -72,18 +72,7 @@ def settle(answer: Answer, upstreams: Upstreams, failure: GatewayError | None) -
 class _Journey:
     """One request on its way through a route."""
 
-    __slots__ = (
-        "_chat",
-        "_deadline",
-        "_dialect",
-        "_loop",
-        "_plan",
-        "_route",
-        "_stamp",
-        "_tokens",
-        "_tries",
-        "_upstreams",
-    )
+    __slots__ = ("_began", "_chat", "_dialect", "_loop", "_plan", "_route", "_stamp", "_tries", "_upstreams")
 
     def __init__(
         self, route: Route, chat: ChatRequest, dialect: Dialect, stamp: Stamp, upstreams: Upstreams, tries: Tries
@@ -95,26 +84,26 @@ class _Journey:
         self._upstreams = upstreams
         self._tries = tries
         self._loop = asyncio.get_running_loop()
-        if tries.began is None:
-            tries.began = self._loop.time()
-        self._deadline = tries.began + route.total
-        self._tokens = input_tokens(chat)
-        self._plan = Plan(route, upstreams.health_of, upstreams.counts, self._tokens, self._deadline, random.random)
+        self._began = self._loop.time() if tries.began is None else tries.began
+        self._plan: Plan | None = None
 
     async def answer(self) -> Answer:
         """The first answer of all attempts."""
-        plan, tries = self._plan, self._tries
+        route, tries = self._route, self._tries
         without: frozenset[str] = frozenset()
-        step = plan.pick(self._loop.time())
-        if step is None:
-            raise plan.refusal(self._loop.time())
         retry = False
+        now = self._loop.time()
+        step = route.steps[0]
+        # The first step of a healthy route needs no plan: making one costs 2 µs.
+        if step.gates or not self._upstreams.health_of(step.attempt.deployment).clear(now, step.attempt.room):
+            step = self._picked(now)
         while True:
             try:
-                if self._route.hedge is not None and not tries.made:
-                    return await self._hedged(step, self._route.hedge)
+                if route.hedge is not None and not tries.made:
+                    return await self._hedged(step, route.hedge)
                 return await self._visited(step, replaced(step.attempt, without), retry=retry)
             except UpstreamError as error:
+                plan = self._planned(step)
                 refused = _refused_param(error, step.attempt, self._chat)
                 if refused and refused not in without and tries.last == step.attempt.name:
                     without |= {refused}
@@ -127,6 +116,25 @@ class _Journey:
             step, wait, retry = following
             if wait:
                 await self._wait(step, wait)
+
+    def _picked(self, now: float) -> Step:
+        """The best step of a route whose first cannot simply be taken; raises when there is none."""
+        plan = self._planned(None)
+        step = plan.pick(now)
+        if step is None:
+            raise plan.refusal(now)
+        return step
+
+    def _planned(self, taken: Step | None) -> Plan:
+        """The plan, made when it is first needed: without the step that was taken before."""
+        if self._plan is None:
+            upstreams, route = self._upstreams, self._route
+            tokens = input_tokens(self._chat)
+            deadline = self._began + route.total
+            self._plan = Plan(route, upstreams.health_of, upstreams.counts, tokens, deadline, random.random)
+            if taken is not None:
+                self._plan.take(taken)
+        return self._plan
 
     async def _wait(self, step: Step, seconds: float) -> None:
         try:
@@ -148,18 +156,22 @@ class _Journey:
                 raise
         visit = Visit(health, self._loop.time(), retry=retry, placed=placed)
         if step.gates:
-            visit.pass_gates(step.gates, self._upstreams.counts, self._tokens)
+            visit.pass_gates(step.gates, self._upstreams.counts, input_tokens(self._chat))
         tries = self._tries
         tries.last, tries.why = attempt.name, step.why
+        deadline = self._began + min(self._route.total, attempt.stream_limits.total)
         try:
-            answer = await self._asked(attempt)
+            if attempt.fetch_images or attempt.target.emulate:
+                answer = await self._prepared(attempt, deadline)
+            else:
+                answer = await exchange(attempt, self._chat, self._dialect, self._stamp, self._upstreams, deadline)
         except UpstreamError as error:
             now = self._loop.time()
             visit.leave(now)
             tries.last = attempt.name
             tries.made.append(f"{attempt.name}={error.details.get('upstream_status') or error.code}")
             _account_for(error, attempt, health, self._upstreams.news, now)
-            self._plan.failed(step, error, now)
+            self._planned(step).failed(step, error, now)
             raise
         except BaseException as error:
             if self._route.measured and isinstance(error, asyncio.CancelledError):
@@ -173,10 +185,9 @@ class _Journey:
             self._measure(visit)
         return answer
 
-    async def _asked(self, attempt: Attempt) -> Answer:
+    async def _prepared(self, attempt: Attempt, deadline: float) -> Answer:
+        """An attempt for which images are fetched, or which takes more than one call."""
         chat, upstreams = self._chat, self._upstreams
-        assert self._tries.began is not None
-        deadline = min(self._deadline, self._tries.began + attempt.stream_limits.total)
         if attempt.fetch_images:
             chat = await self._with_images(attempt, deadline)
         count = wanted(attempt, chat) if attempt.target.emulate else 1
@@ -212,7 +223,7 @@ class _Journey:
         try:
             await asyncio.wait(runs, timeout=after)
             if not any(run.done() for run in runs):
-                self._begin_second(runs)
+                self._begin_second(runs, self._planned(step))
             winner = await self._first(runs)
         except BaseException:
             await self._abandon(runs)
@@ -222,13 +233,13 @@ class _Journey:
         self._tries.last, self._tries.why = step.attempt.name, step.why
         return winner.result()
 
-    def _begin_second(self, runs: dict[asyncio.Task[Answer], Step]) -> None:
+    def _begin_second(self, runs: dict[asyncio.Task[Answer], Step], plan: Plan) -> None:
         """Send the second attempt, if there is an upstream and an allowance for it."""
-        step = self._plan.second(self._loop.time())
+        step = plan.second(self._loop.time())
         if step is None:
             return
         if not self._upstreams.counts.allowance(self._route.name).spend():
-            self._plan.again(step)
+            plan.again(step)
             return
         self._upstreams.health_of(step.attempt.deployment).retries += 1
         runs[asyncio.ensure_future(self._visited(step, step.attempt, retry=True))] = step

@@ -146,6 +146,16 @@ class Health:
                 return
         self.active -= 1
 
+    def clear(self, now: float, room: Room) -> bool:
+        """Is there nothing at all against sending a request there?"""
+        return (
+            now >= self.held_until
+            and not self._open_until
+            and now >= self._resting_until
+            and self.active < room.parallel
+            and not self.waiting
+        )
+
     def full(self, room: Room) -> bool:
         """Would one more have to wait?"""
         return self.active >= room.parallel or bool(self.waiting)

@@ -70,6 +70,10 @@ class Plan:
             self._fresh.remove(last)
         return last
 
+    def take(self, step: Step) -> None:
+        """This one is taken already."""
+        self._fresh.remove(step)
+
     def refusal(self, now: float) -> GatewayError:
         """Why nothing can be picked: the answer of a request that was never sent."""
         if self._waits:
