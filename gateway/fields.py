@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from gateway.contract import Row, Table, Target
@@ -145,3 +145,50 @@ def clamp(low: float, high: float) -> Callable[[Any], Any]:
 def as_list(value: Any) -> list[Any]:
     """A converter from one-or-many to many."""
     return list(value) if isinstance(value, list | tuple) else [value]
+
+
+# What messages and tools may hold beside their meaning, by the names under which its loss is told.
+SPEAKER = "messages.name"
+DETAIL = "messages.image_url.detail"
+MARKS = "cache_control"
+MARKS_TTL = "cache_control.ttl"
+STRICT_TOOLS = "tools.function.strict"
+
+
+def tell_losses(request: Mapping[str, Any], applied: Applied, lacks: Collection[str]) -> None:
+    """Name as dropped what the request's messages and tools hold of `lacks`, which the provider has no field for."""
+    for name in dict.fromkeys(_held(request)):
+        if name in lacks:
+            applied.drop(name, "has no equivalent at this provider")
+
+
+def _held(request: Mapping[str, Any]) -> Iterator[str]:
+    for message in _objects(request.get("messages")):
+        # The name on a tool's result is that of its call: nothing is lost with it.
+        if message.get("name") and message.get("role") not in ("tool", "function"):
+            yield SPEAKER
+        yield from _marks(message)
+        for part in (*_objects(message.get("content")), *_objects(message.get("tool_calls"))):
+            yield from _marks(part)
+            image = part.get("image_url")
+            if isinstance(image, dict) and image.get("detail") not in (None, "auto"):
+                yield DETAIL
+    for tool in (*_objects(request.get("tools")), *_objects(request.get("functions"))):
+        yield from _marks(tool)
+        function = tool.get("function")
+        if isinstance(function, dict):
+            yield from _marks(function)
+            if function.get("strict") is True:
+                yield STRICT_TOOLS
+
+
+def _marks(holder: Mapping[str, Any]) -> Iterator[str]:
+    mark = holder.get("cache_control")
+    if mark:
+        yield MARKS
+        if isinstance(mark, dict) and mark.get("ttl") not in (None, "5m"):
+            yield MARKS_TTL
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list | tuple) else []

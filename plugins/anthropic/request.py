@@ -10,7 +10,7 @@ import orjson
 from gateway.contract import ChatRequest, Target, UpstreamRequest
 from gateway.conversation import modern
 from gateway.errors import InvalidRequest
-from gateway.fields import Applied, apply
+from gateway.fields import DETAIL, SPEAKER, Applied, apply, tell_losses
 from gateway.hub import Json
 from plugins.anthropic.job import Job, book_of
 from plugins.anthropic.table import CLASSIC, meaningful, table, without_sampling
@@ -54,6 +54,10 @@ def build_body(chat: ChatRequest, target: Target) -> Applied:
     """
     given = meaningful(chat.parsed(), target)
     applied = apply(table(target), given, target)
+    tell_losses(given, applied, (SPEAKER, DETAIL))
+    for name in ("functions", "function_call"):
+        if given.get(name) is not None and name not in applied.dropped:
+            applied.translate(name)
     asked = {name: value for name, value in given.items() if name not in target.without}
     request = modern(asked)
     job = Job(request, target, applied, book_of(request))
@@ -72,7 +76,7 @@ def build_body(chat: ChatRequest, target: Target) -> Applied:
     _limit_marks(body, applied)
     applied.values = _with_native(body, request.get("anthropic"))
     applied.dropped = [_given_name(name, given) for name in applied.dropped]
-    applied.translated = [_given_name(name, given) for name in applied.translated]
+    applied.translated = list(dict.fromkeys(_given_name(name, given) for name in applied.translated))
     return applied
 
 

@@ -38,6 +38,8 @@ def add_tools(job: Job, system: list[Json], thinking: bool) -> None:
             system.append({"type": "text", "text": f"Give your final answer by calling the tool {forced}."})
     if choice["type"] != "none" and (forced or job.asked("parallel_tool_calls") is False):
         choice["disable_parallel_tool_use"] = True
+        if job.asked("parallel_tool_calls") is False:
+            job.applied.translate("parallel_tool_calls")
     if choice != {"type": "auto"} or job.asked("tool_choice") is not None:
         job.applied.values["tool_choice"] = choice
 

@@ -169,8 +169,11 @@ def _marked(block: Json) -> Json:
     return {"text": f"<system>{block['text']}</system>"} if "text" in block else block
 
 
-def limit_cache_points(places: Sequence[list[Json]]) -> None:
-    """Keep the last four cache points over all lists of blocks, in their order; never one behind reasoning or first."""
+def limit_cache_points(places: Sequence[list[Json]]) -> bool:
+    """Keep the last four cache points over all lists of blocks, in their order; never one behind reasoning or first.
+
+    True if there were more than four.
+    """
     found: list[tuple[list[Json], int]] = []
     for blocks in places:
         for n in range(len(blocks) - 1, -1, -1):
@@ -179,6 +182,7 @@ def limit_cache_points(places: Sequence[list[Json]]) -> None:
         found += [(blocks, n) for n, block in enumerate(blocks) if "cachePoint" in block]
     for blocks, n in reversed(found[:-MAX_CACHE_POINTS]):
         del blocks[n]
+    return len(found) > MAX_CACHE_POINTS
 
 
 def cache_places(body: Mapping[str, Any]) -> list[list[Json]]:

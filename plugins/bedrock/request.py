@@ -11,7 +11,7 @@ import orjson
 
 from gateway.contract import ChatRequest, Target, UpstreamRequest
 from gateway.errors import InvalidRequest, UnsupportedParameter
-from gateway.fields import Applied, apply
+from gateway.fields import DETAIL, MARKS, MARKS_TTL, SPEAKER, STRICT_TOOLS, Applied, apply, tell_losses
 from gateway.hub import Json
 from plugins.bedrock.messages import Conversation, cache_places, limit_cache_points
 from plugins.bedrock.reasoning import Thinking, make_room, read_wish
@@ -80,6 +80,7 @@ def _body(chat: ChatRequest, target: Target) -> tuple[Json, Applied]:
     for name in ("functions", "function_call", "guided_json"):
         if given.get(name) is not None and name not in applied.dropped:
             applied.translate(name)
+    tell_losses(given, applied, _lacks(target))
     request = {name: value for name, value in request.items() if name not in applied.dropped}
     plan = plan_tools(request, target)
     talk = Conversation(request, target, plan)
@@ -96,8 +97,15 @@ def _body(chat: ChatRequest, target: Target) -> tuple[Json, Applied]:
         applied.translate("max_completion_tokens" if "max_completion_tokens" in request else "max_tokens")
     if control := request.get("cache_control"):
         body["messages"][-1]["content"].append(cache_point(control, target.abilities))
-    limit_cache_points(cache_places(body))
+    if limit_cache_points(cache_places(body)):
+        applied.drop(MARKS, "stands in more places than this provider takes")
     return merged(body, extra or {}), applied
+
+
+def _lacks(target: Target) -> list[str]:
+    can = target.abilities.get
+    marks = [] if can("cache") and can("cache_ttl") else [MARKS_TTL] if can("cache") else [MARKS]
+    return [SPEAKER, DETAIL, *marks, *([] if can("strict_tools") else [STRICT_TOOLS])]
 
 
 def _filled(values: Json) -> Json:
@@ -135,6 +143,7 @@ def _format(request: Json, body: Json, target: Target, applied: Applied, plan: T
             body.setdefault("system", []).append({"text": text})
     else:
         applied.put("outputConfig.textFormat", _text_format(request["response_format"]))
+        applied.translate("response_format")
 
 
 def _text_format(wanted: Mapping[str, Any]) -> Json:

@@ -50,6 +50,8 @@ def _checked(request: Json) -> Json:
         members = request.get(name) or []
         if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
             raise InvalidRequest(f"'{name}' must be a list of objects.", param=name)
+    if request.get("messages") == []:
+        raise InvalidRequest("'messages' must not be empty.", param="messages")
     if not all(isinstance(message.get("tool_calls") or [], list) for message in request.get("messages") or ()):
         raise InvalidRequest("'tool_calls' must be a list.", param="messages")
     return request
@@ -189,6 +191,7 @@ class ToolConfig:
             return
         kind = {} if chosen else {"type": "auto"}
         applied.put("additionalModelRequestFields.tool_choice", {**kind, "disable_parallel_tool_use": True})
+        applied.translate("parallel_tool_calls")
 
 
 def cache_point(mark: Any, abilities: Mapping[str, Any]) -> Json:

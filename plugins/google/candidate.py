@@ -11,7 +11,8 @@ import orjson
 from gateway.contract import Stamp
 from gateway.conversation import ToolNames, carry
 from gateway.hub import Json
-from plugins.google.answer import citations
+from plugins.google.answer import citations, finish_reason
+from plugins.google.names import cites, legacy
 
 # Text kept for citations only; an answer of more has its citations left out.
 MAX_CITED = 4 * 1024 * 1024
@@ -21,19 +22,19 @@ class Candidate:
     """What is known of one candidate so far. `read` turns each part into a delta, None for one that says nothing.
 
     `carries`: each thought signature also travels inside its call's id, for clients that drop unknown fields.
-    `text` is kept only where `cites`.
+    `text` is kept only where `cites`. A `legacy` client gets the first call alone, as `function_call`.
     """
 
     __slots__ = (
-        *("_carries", "_kept", "_names", "_sounds", "_stamp", "_text", "calls", "cites"),
+        *("_carries", "_kept", "_legacy", "_names", "_sounds", "_stamp", "_text", "calls", "cites"),
         *("finish", "finish_message", "grounding", "images", "index", "refusal", "signature"),
     )
 
-    def __init__(self, index: int, stamp: Stamp, names: ToolNames, *, carries: bool, cites: bool) -> None:
+    def __init__(self, index: int, stamp: Stamp, names: ToolNames, request: Json, *, carries: bool) -> None:
         self.index = index
         self.calls = 0
         self.images = 0
-        self.cites = cites
+        self.cites = cites(request)
         self.finish: str | None = None
         self.finish_message: str | None = None
         self.grounding: Mapping[str, Any] | None = None
@@ -45,6 +46,7 @@ class Candidate:
         self._stamp = stamp
         self._text: list[str] = []
         self._kept = 0
+        self._legacy = legacy(request)
 
     def read(self, part: Json) -> Json | None:
         """The delta that a part makes."""
@@ -61,6 +63,11 @@ class Candidate:
             return {"reasoning_content": text}
         return self._said(text) if self.cites else {"content": text}
 
+    def ending(self, native: str) -> str:
+        """The finish reason that Gemini's own one means here."""
+        reason = finish_reason(native, self.calls > 0)
+        return "function_call" if self._legacy and reason == "tool_calls" else reason
+
     def citations(self) -> list[Json]:
         """The annotations of the whole text; none where it was not kept."""
         if not self.grounding or self._kept > MAX_CITED:
@@ -76,7 +83,10 @@ class Candidate:
 
     def _read_other(self, part: Json) -> Json | None:
         if call := part.get("functionCall"):
-            return {"tool_calls": [self._call(call, part.get("thoughtSignature"))]}
+            found = self._call(call, part.get("thoughtSignature"))
+            if self._legacy:
+                return {"function_call": found["function"]} if self.calls == 1 else None
+            return {"tool_calls": [found]}
         if part.get("thought"):
             return None
         if blob := part.get("inlineData"):

@@ -38,3 +38,8 @@ def cites(request: Json) -> bool:
         or request.get("google") is not None
         or any(isinstance(tool, dict) and tool.get("type") != "function" for tool in tools)
     )
+
+
+def legacy(request: Json) -> bool:
+    """Does this client speak of `functions`, and so expect one `function_call`?"""
+    return bool(request.get("functions")) and not request.get("tools")

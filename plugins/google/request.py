@@ -9,7 +9,7 @@ import orjson
 from gateway.contract import ChatRequest, Target, UpstreamRequest
 from gateway.conversation import modern
 from gateway.errors import InvalidRequest, UnsupportedParameter
-from gateway.fields import Applied, apply
+from gateway.fields import MARKS, SPEAKER, Applied, apply, tell_losses
 from gateway.hub import Json
 from plugins.google.address import url_of
 from plugins.google.contents import conversation
@@ -31,6 +31,7 @@ def build_request(chat: ChatRequest, target: Target) -> UpstreamRequest:
             raise InvalidRequest(f"'{name}' must be a list.", param=name)
     request = modern(asked)
     applied = apply(table(target), asked, target)
+    tell_losses(asked, applied, (SPEAKER, MARKS))
     names = names_in(request)
     said = conversation(request.get("messages"), names, target)
     body = applied.values
@@ -50,8 +51,13 @@ def build_request(chat: ChatRequest, target: Target) -> UpstreamRequest:
         body=orjson.dumps(_merged(body, own) if isinstance(own, dict) else body),
         headers={"content-type": "application/json"},
         dropped=tuple(applied.dropped),
-        translated=tuple(applied.translated),
+        translated=tuple(dict.fromkeys(_given_name(name, asked) for name in applied.translated)),
     )
+
+
+def _given_name(name: str, asked: Json) -> str:
+    """The name that the client used for what `modern` renamed."""
+    return name if name in asked else {"tool_choice": "function_call", "tools": "functions"}.get(name, name)
 
 
 def _put_limit(request: Json, target: Target, applied: Applied) -> None:
@@ -71,6 +77,8 @@ def _put_stop(request: Json, target: Target, applied: Applied) -> None:
         return
     if len(texts) > MAX_STOPS:
         applied.drop("stop", f"may hold {MAX_STOPS} sequences at most on this provider")
+    elif texts != stop:
+        applied.translate("stop")
     applied.put(f"{_CONFIG}stopSequences", texts[:MAX_STOPS])
 
 

@@ -14,7 +14,6 @@ from gateway.hub import COMPLETION, Json
 from gateway.usage import write_usage
 from plugins.google.answer import (
     MISSHAPEN,
-    finish_reason,
     logprobs,
     native_finish,
     read_error,
@@ -22,7 +21,7 @@ from plugins.google.answer import (
     service_tier,
 )
 from plugins.google.candidate import Candidate
-from plugins.google.names import carries, cites, names_of
+from plugins.google.names import carries, names_of
 
 
 def read_response(body: bytes, chat: ChatRequest, target: Target, stamp: Stamp) -> Json:
@@ -36,10 +35,9 @@ def read_response(body: bytes, chat: ChatRequest, target: Target, stamp: Stamp) 
 
 def _completion(answer: Json, chat: ChatRequest, target: Target, stamp: Stamp) -> Json:
     names = names_of(chat)
-    citing = cites(chat.parsed())
 
     def opened(index: int) -> Candidate:
-        return Candidate(index, stamp, names, carries=carries(target), cites=citing)
+        return Candidate(index, stamp, names, chat.parsed(), carries=carries(target))
 
     choices = [_choice(found, opened(_index(found))) for found in answer.get("candidates") or ()]
     metadata = answer.get("usageMetadata") or {}
@@ -84,7 +82,7 @@ def _choice(found: Json, candidate: Candidate) -> Json:
         "message": _message(deltas, candidate),
         "logprobs": logprobs(found["logprobsResult"]) if found.get("logprobsResult") else None,
         # An answer that is there as a whole is finished, whether it says so or not.
-        "finish_reason": finish_reason(native or "STOP", candidate.calls > 0),
+        "finish_reason": candidate.ending(native or "STOP"),
     }
     if native:
         choice["native_finish_reason"] = native
@@ -106,6 +104,8 @@ def _message(deltas: list[Json], candidate: Candidate) -> Json:
         message["reasoning_content"] = thoughts
     if calls := [call for delta in deltas for call in delta.get("tool_calls", ())]:
         message["tool_calls"] = [{name: call[name] for name in call if name != "index"} for call in calls]
+    if old := next((delta["function_call"] for delta in deltas if "function_call" in delta), None):
+        message["function_call"] = old
     if images := [image for delta in deltas for image in delta.get("images", ())]:
         message["images"] = images
     if sounds := [delta["audio"] for delta in deltas if "audio" in delta]:

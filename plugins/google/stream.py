@@ -13,7 +13,6 @@ from gateway.hub import CHUNK, Json
 from gateway.usage import write_usage
 from plugins.google.answer import (
     MISSHAPEN,
-    finish_reason,
     logprobs,
     native_finish,
     read_error,
@@ -22,7 +21,7 @@ from plugins.google.answer import (
 )
 from plugins.google.candidate import Candidate
 from plugins.google.framing import Framing
-from plugins.google.names import carries, cites, names_of
+from plugins.google.names import carries, names_of
 
 MAX_CANDIDATES = 128
 _NO_ANSWER = "The provider sent an event that is no GenerateContent answer."
@@ -136,8 +135,8 @@ class Stream:
         if not 0 < count <= MAX_CANDIDATES:
             raise BadUpstreamResponse("The provider sent a candidate with an impossible index.")
         for index in range(len(self._candidates), count):
-            citing = cites(self._chat.parsed())
-            found = Candidate(index, self._stamp, self._names, carries=carries(self._target), cites=citing)
+            request = self._chat.parsed()
+            found = Candidate(index, self._stamp, self._names, request, carries=carries(self._target))
             self._candidates.append(found)
             chunks.append(self._chunk(index, {"role": "assistant", "content": ""}))
 
@@ -190,7 +189,7 @@ class Stream:
         native = candidate.finish or ""
         last = self._chunk(candidate.index, {})
         choice = last["choices"][0]
-        choice["finish_reason"] = finish_reason(native, candidate.calls > 0)
+        choice["finish_reason"] = candidate.ending(native)
         choice["native_finish_reason"] = candidate.refusal or native
         if native != "STOP" and candidate.finish_message:
             choice["native_finish_message"] = candidate.finish_message

@@ -53,10 +53,10 @@ def _wishes(request: Json) -> list[Wish]:
     found = []
     if (effort := request.get("reasoning_effort")) is not None:
         found.append(Wish("reasoning_effort", effort if effort in _EFFORTS else ""))
-    if isinstance(reasoning := request.get("reasoning"), dict):
-        found.append(_reasoning(reasoning))
-    if isinstance(thinking := request.get("thinking"), dict):
-        found.append(_anthropic(thinking))
+    if (reasoning := request.get("reasoning")) is not None:
+        found.append(_reasoning(reasoning) if isinstance(reasoning, dict) else Wish("reasoning"))
+    if (thinking := request.get("thinking")) is not None:
+        found.append(_anthropic(thinking) if isinstance(thinking, dict) else Wish("thinking"))
     return found
 
 

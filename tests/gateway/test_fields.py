@@ -11,6 +11,11 @@ from hypothesis import strategies as st
 from gateway.contract import Target
 from gateway.errors import UnsupportedParameter
 from gateway.fields import (
+    DETAIL,
+    MARKS,
+    MARKS_TTL,
+    SPEAKER,
+    STRICT_TOOLS,
     Applied,
     Unfit,
     apply,
@@ -25,8 +30,9 @@ from gateway.fields import (
     refuse,
     reject,
     rename,
+    tell_losses,
 )
-from gateway.hub import NEUTRAL
+from gateway.hub import NEUTRAL, Json
 
 TARGET = Target("p", "m", "https://p.test")
 STRICT = Target("p", "m", "https://p.test", unsupported="reject")
@@ -144,3 +150,33 @@ def test_one_becomes_a_list_and_a_list_stays_one() -> None:
     stops = ["a"]
     assert as_list(stops) == stops
     assert as_list(stops) is not stops
+
+
+EVERYTHING = (SPEAKER, DETAIL, MARKS, MARKS_TTL, STRICT_TOOLS)
+LASTING = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+
+
+@pytest.mark.parametrize(
+    ("request_", "lost"),
+    [
+        ({"messages": [{"role": "user", "name": "bob", "content": "q"}]}, {SPEAKER}),
+        ({"messages": [{"role": "tool", "name": "look", "content": "r"}]}, set()),
+        ({"messages": [{"role": "user", "content": [{"image_url": {"detail": "low"}}]}]}, {DETAIL}),
+        ({"messages": [{"role": "user", "content": [{"image_url": {"detail": "auto"}}]}]}, set()),
+        ({"messages": [{"role": "user", "content": [{"cache_control": {"type": "ephemeral"}}]}]}, {MARKS}),
+        ({"messages": [{"role": "system", "content": "s", **LASTING}]}, {MARKS, MARKS_TTL}),
+        ({"messages": [{"role": "assistant", "tool_calls": [LASTING]}]}, {MARKS, MARKS_TTL}),
+        ({"tools": [LASTING]}, {MARKS, MARKS_TTL}),
+        ({"tools": [{"function": {"strict": True, **LASTING}}]}, {MARKS, MARKS_TTL, STRICT_TOOLS}),
+        ({"tools": [{"function": {"strict": False}}]}, set()),
+        ({"messages": "x", "tools": {"a": 1}}, set()),
+        ({"messages": ["x", {"content": ["y"]}], "tools": [1]}, set()),
+    ],
+)
+def test_what_stands_inside_messages_and_tools_is_not_lost_in_silence(request_: Json, lost: set[str]) -> None:
+    applied = Applied(TARGET)
+    tell_losses(request_, applied, EVERYTHING)
+    assert set(applied.dropped) == lost
+    able = Applied(TARGET)
+    tell_losses(request_, able, ())
+    assert able.dropped == []

@@ -143,7 +143,7 @@ def test_the_golden_request_gives_the_golden_body():
     request = PROVIDER.chat.build_request(chat(**given), target("claude-sonnet-4-5"))
     assert json.loads(request.body) == wanted
     assert request.dropped == ("seed",)
-    assert set(request.translated) == {"temperature", "stop"}
+    assert set(request.translated) == {"temperature", "stop", "parallel_tool_calls"}
     assert request.url == "https://api.anthropic.com/v1/messages"
     assert_official(wanted)
 
@@ -203,6 +203,12 @@ def test_a_parameter_reaches_the_provider(body, name, value):
     assert request.dropped == ()
 
 
+PICTURE = {
+    "role": "user",
+    "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0=", "detail": "low"}}],
+}
+
+
 @pytest.mark.parametrize(
     ("body", "names"),
     [
@@ -220,6 +226,8 @@ def test_a_parameter_reaches_the_provider(body, name, value):
         ({"temperature": 0.5, "top_p": 0.5}, {"top_p"}),
         ({"tool_choice": "required"}, {"tool_choice"}),
         ({"of_2030": 1}, {"of_2030"}),
+        ({"messages": [{"role": "user", "name": "bob", "content": "q"}]}, {"messages.name"}),
+        ({"messages": [PICTURE]}, {"messages.image_url.detail"}),
         ({"store": True, "prediction": {}, "prompt_cache_key": "k"}, {"store", "prediction", "prompt_cache_key"}),
     ],
 )
@@ -534,6 +542,7 @@ def test_a_forced_tool_becomes_auto_where_it_is_refused(family, body):
 
 def test_functions_are_tools():
     assert build(function_call="required").dropped == ("function_call",)
+    assert build(functions=[{"name": "f"}], function_call="auto").translated == ("functions", "function_call")
     body = sent(functions=[{"name": "f"}], function_call={"name": "f"})
     assert body["tools"][0]["name"] == "f"
     assert body["tool_choice"] == {"type": "tool", "name": "f"}

@@ -54,7 +54,7 @@ MESSAGES = st.one_of(
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
-    messages=st.lists(MESSAGES, max_size=9),
+    messages=st.lists(MESSAGES, min_size=1, max_size=9),
     model=st.sampled_from(MODELS),
     tools=st.lists(NAMES, max_size=3, unique=True),
     effort=st.sampled_from([None, "none", "high"]),

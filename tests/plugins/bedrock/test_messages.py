@@ -43,7 +43,6 @@ def test_neighbours_are_merged_and_blank_texts_left_out() -> None:
 @pytest.mark.parametrize(
     ("messages", "roles"),
     [
-        ([], ["user"]),
         ([SYSTEM], ["user"]),
         ([says("assistant", "hello")], ["user", "assistant"]),
         ([says("user", "")], ["user"]),

@@ -165,7 +165,7 @@ def test_the_golden_request_becomes_the_golden_body() -> None:
     assert now == {"name": "now", "description": "now", "inputSchema": {"json": {"type": "object", "properties": {}}}}
     assert body["additionalModelRequestFields"] == {"tool_choice": {"disable_parallel_tool_use": True}}
     assert request.dropped == ("user", "seed")
-    assert request.translated == ("temperature", "stop")
+    assert set(request.translated) == {"temperature", "stop", "parallel_tool_calls"}
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,15 @@ def test_a_parameter_arrives_as_converse_spells_it(model: str, params: Json, fie
     assert body[field] == value
 
 
+MARK: Json = {"cache_control": {"type": "ephemeral"}}
+MARKED: Json = {"type": "text", "text": "t", **MARK}
+LONG_MARKED: Json = {"type": "text", "text": "t", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+PICTURE: Json = {
+    "role": "user",
+    "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0=", "detail": "low"}}],
+}
+
+
 @pytest.mark.parametrize(
     ("model", "params", "dropped"),
     [
@@ -221,6 +230,17 @@ def test_a_parameter_arrives_as_converse_spells_it(model: str, params: Json, fie
         ("openai.gpt-5-2", {"stop": "x"}, {"stop"}),
         (CLAUDE, {"reasoning_effort": "low", "temperature": 0.5, "top_k": 2}, {"temperature", "top_k"}),
         (GPT_OSS, {"reasoning_effort": "none"}, {"reasoning_effort"}),
+        (CLAUDE, {"messages": [{"role": "user", "name": "bob", "content": "q"}]}, {"messages.name"}),
+        (CLAUDE, {"messages": [PICTURE]}, {"messages.image_url.detail"}),
+        (CLAUDE, {"messages": [{"role": "user", "content": [MARKED] * 5}]}, {"cache_control"}),
+        (LLAMA, {"messages": [{"role": "user", "content": [MARKED]}]}, {"cache_control"}),
+        (LLAMA, {"tools": [{**WEATHER, **MARK}]}, {"cache_control"}),
+        (NOVA, {"messages": [{"role": "user", "content": [LONG_MARKED]}]}, {"cache_control.ttl"}),
+        (
+            NOVA,
+            {"tools": [{**WEATHER, "function": {**WEATHER["function"], "strict": True}}]},
+            {"tools.function.strict"},
+        ),
     ],
 )
 def test_what_is_lost_is_named(model: str, params: Json, dropped: set[str]) -> None:
@@ -335,3 +355,15 @@ def test_a_private_name_has_the_abilities_of_its_base_model(family: str) -> None
     )
     body = orjson.loads(built(where, reasoning_effort="low").body)
     assert body["additionalModelRequestFields"]["thinking"]["type"] == "enabled"
+
+
+def test_no_messages_are_refused_and_not_made_up() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        build(CLAUDE, messages=[])
+    assert caught.value.param == "messages"
+
+
+def test_what_says_the_same_in_other_words_is_named_as_translated() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "properties": {}}}}
+    assert built(target(CLAUDE), response_format=schema).translated == ("response_format",)
+    assert built(target(CLAUDE), tools=[WEATHER], parallel_tool_calls=False).translated == ("parallel_tool_calls",)

@@ -12,7 +12,7 @@ from gateway.fields import missing
 from gateway.hub import PARAMS
 from plugins.google import PROVIDER
 from plugins.google.contents import SENTINEL
-from tests.plugins.google.samples import STAMP, accept, built, chat, target
+from tests.plugins.google.samples import HELLO, STAMP, accept, built, chat, target
 
 G2, G25, PRO25, G3 = "gemini-2.0-flash", "gemini-2.5-flash", "gemini-2.5-pro", "gemini-3-flash-preview"
 FAMILIES = (
@@ -199,6 +199,9 @@ def test_a_parameter_is_put_where_gemini_looks_for_it(values: dict[str, Any], ex
     assert config(G25, **values) == expected
 
 
+MARK = {"cache_control": {"type": "ephemeral"}}
+
+
 @pytest.mark.parametrize(
     ("model", "values", "dropped"),
     [
@@ -215,6 +218,12 @@ def test_a_parameter_is_put_where_gemini_looks_for_it(values: dict[str, Any], ex
         (G2, {"reasoning_effort": "high"}, "reasoning_effort"),
         (G25, {"tools": [WEATHER], "web_search_options": {}}, "web_search_options"),
         (G25, {"reasoning_effort": "low", "thinking": {"type": "enabled"}}, "thinking"),
+        (G25, {"thinking": True}, "thinking"),
+        (G25, {"reasoning": "high"}, "reasoning"),
+        (G3, {"messages": [{"role": "user", "name": "bob", "content": "q"}]}, "messages.name"),
+        (G3, {"messages": [{"role": "user", "content": [{"type": "text", "text": "q", **MARK}]}]}, "cache_control"),
+        (G3, {"messages": [{"role": "system", "content": "s", **MARK}, *HELLO]}, "cache_control"),
+        (G3, {"tools": [{**WEATHER, **MARK}]}, "cache_control"),
     ],
 )
 def test_what_is_left_out_is_named_or_refused_by_policy(model: str, values: dict[str, Any], dropped: str) -> None:
@@ -224,9 +233,8 @@ def test_what_is_left_out_is_named_or_refused_by_policy(model: str, values: dict
     assert caught.value.param == dropped
 
 
-@pytest.mark.parametrize("values", [{"penalty": 0}, {"frequency_penalty": 0.5}])
-def test_penalties_reach_the_families_that_know_them(values: dict[str, Any]) -> None:
-    assert config(G25, frequency_penalty=0.5)["frequencyPenalty"] == 0.5
+def test_penalties_reach_the_families_that_know_them() -> None:
+    assert config(G25, frequency_penalty=0.5, presence_penalty=1) == {"frequencyPenalty": 0.5, "presencePenalty": 1}
 
 
 @pytest.mark.parametrize(
@@ -351,6 +359,12 @@ def test_functions_of_the_old_kind_are_tools() -> None:
     body = built(G3, functions=[WEATHER["function"]], function_call={"name": "w"})
     assert body["tools"][0]["functionDeclarations"][0]["name"] == "w"
     assert body["toolConfig"]["functionCallingConfig"]["allowedFunctionNames"] == ["w"]
+    assert sent(G3, functions=[WEATHER["function"]], function_call="auto").translated == ("functions", "function_call")
+
+
+def test_one_stop_is_told_to_have_become_a_list() -> None:
+    assert sent(G25, stop="END").translated == ("stop",)
+    assert sent(G25, stop=["END"]).translated == ()
 
 
 def test_the_clients_own_words_for_google_are_merged_last() -> None:

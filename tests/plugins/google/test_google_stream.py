@@ -14,7 +14,7 @@ from gateway.errors import BadUpstreamResponse, Truncated, UpstreamError
 from plugins.google import PROVIDER
 from plugins.google.framing import Framing
 from plugins.google.stream import Stream
-from tests.plugins.google.samples import STAMP, accumulated, chat, decoded, said, sse, target
+from tests.plugins.google.samples import STAMP, accumulated, answered, chat, decoded, said, sse, target
 
 FIRST = {"role": "assistant", "content": ""}
 USED = {
@@ -347,3 +347,13 @@ def test_feedback_alone_refuses_nothing_and_a_finished_candidate_stays_finished(
     found = decoded([sse(feedback, said({"text": "a"}, finish="STOP"), blocked)])
     assert deltas(found)[-1] == (0, {}, "stop")
     assert deltas(decoded([sse(blocked)])) == [(0, FIRST, None), (0, {}, "content_filter")]
+
+
+def test_a_client_of_functions_gets_one_function_call() -> None:
+    request = chat(functions=[{"name": "w"}])
+    chunks = decoded([sse(said(CALL, OTHER), said({"text": ""}, finish="STOP", **USED))], request)
+    call = {"name": "w", "arguments": '{"c":"x"}'}
+    assert deltas(chunks) == [(0, FIRST, None), (0, {"function_call": call}, None), (0, {}, "function_call")]
+    whole = answered(said(CALL, OTHER, finish="STOP"), request)["choices"][0]
+    assert whole["message"] == {"role": "assistant", "content": None, "refusal": None, "function_call": call}
+    assert whole["finish_reason"] == "function_call"
