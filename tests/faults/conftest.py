@@ -6,12 +6,15 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from faults.casefiles import FAULTS
 from faults.harness import Results
 
 
 @pytest.fixture(scope="module")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """What the module's `drive` saw of the cases that were selected."""
+    if not FAULTS.is_dir():
+        pytest.skip("the fault cases are not beside the project")
     wanted = [
         item.callspec.params["case"]
         for item in request.session.items

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import resource
 import signal
@@ -192,8 +193,11 @@ async def _reloaded(gateway: Gateway, config: dict[str, Any]) -> None:
     done = await metric(gateway, "config_reloads_total")
     gateway.write(config)
     gateway.process.send_signal(signal.SIGHUP)
-    while await metric(gateway, "config_reloads_total") == done:
-        await asyncio.sleep(0.02)
+    await until(lambda: _more(gateway, done), 5)
+
+
+async def _more(gateway: Gateway, than: float) -> bool:
+    return await metric(gateway, "config_reloads_total") > than
 
 
 async def lc_009(folder: Path) -> Facts:
@@ -283,7 +287,7 @@ async def lc_014(folder: Path) -> Facts:
     finally:
         await gateway.end(signal.SIGKILL)
     waits = [line["restart_in"] for line in gateway.lines if "restart_in" in line and line["worker"] == 0]
-    growing = len(waits) >= 3 and all(later >= earlier * 2 for earlier, later in zip(waits, waits[1:], strict=False))
+    growing = len(waits) >= 3 and all(later >= earlier * 2 for earlier, later in itertools.pairwise(waits))
     return {
         "restart_backoff": said("exponential", growing),
         "gives_up_or_backs_off": 3 <= len(waits) <= 8,
