@@ -10,21 +10,27 @@ import orjson
 
 from gateway.contract import ChatRequest, Dialect, Stamp, StreamEncoder, Usage
 from gateway.envelope import Envelope
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, InvalidRequest
 from gateway.exchange import Answer, Upstreams, exchange
 from gateway.hub import Json
 from gateway.pump import LAST_CHUNK, Flow, Outlet
 from gateway.routes import Attempt
 from gateway.usage import write_usage
 
+MOST = 128
 _ROLE = {"role": "assistant", "content": ""}
 
 
 def wanted(attempt: Attempt, chat: ChatRequest) -> int:
-    """How many calls this attempt takes: more than one where the deployment emulates `n` and the client asks for it."""
+    """How many calls this attempt takes: more than one where the deployment emulates `n` and the client asks for it.
+
+    Raises InvalidRequest for more than OpenAI itself would give.
+    """
     if "n" not in attempt.target.emulate:
         return 1
     count = attempt.set.get("n", chat.get("n") or attempt.default.get("n"))
+    if isinstance(count, int) and count > MOST:
+        raise InvalidRequest(f"'n' must be at most {MOST}.", param="n")
     if not isinstance(count, int) or count < 2 or attempt.provider.table(attempt.target)["n"].decision != "emulate":
         return 1
     return count
@@ -106,7 +112,7 @@ class _Group:
 
     def encoder(self, index: int) -> type[StreamEncoder]:
         """What makes the encoder of one call's stream."""
-        return lambda chat: _Leg(self, index)  # type: ignore[return-value]  # a function makes it, no class does
+        return lambda _chat: _Leg(self, index)  # type: ignore[return-value]  # a function makes it, no class does
 
     def opening(self) -> bytes:
         """The first chunk of every choice, in order: accumulators of official SDKs need it so."""
@@ -174,7 +180,7 @@ def _sum(usages: Sequence[Json]) -> Json:
 
 
 class FanPump:
-    """Several streams as one: each leg writes through here, the last one to end ends it, the first to fail breaks it."""
+    """Several streams as one: each leg writes through here; the last to end ends it, the first to fail breaks it."""
 
     def __init__(self, legs: Sequence[Flow], group: _Group) -> None:
         self.finished: asyncio.Future[GatewayError | None] = asyncio.get_running_loop().create_future()

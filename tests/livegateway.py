@@ -232,7 +232,8 @@ def deployments(**options: Any) -> Document:
 
 def document(folder: Path, content: Document) -> tuple[Document, Client]:
     """The content with free ports and a log in `folder`, and who calls it."""
-    client = Client(free_port(), free_port(), folder / "access.log")
+    port = free_port()
+    client = Client(port, free_port(), folder / f"access-{port}.log")
     places = {"listen": f"127.0.0.1:{client.port}", "admin": f"127.0.0.1:{client.admin_port}"}
     server = {**content.get("server", {}), **places}
     telemetry = {"access_log": {"format": "json", "to": str(client.log_path)}}
