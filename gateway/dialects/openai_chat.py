@@ -18,15 +18,21 @@ NAME = "openai.chat"
 class Encoder:
     """Hub chunks to events; the usage chunk goes out only to a client that asked for it."""
 
-    __slots__ = ("_wants_usage",)
+    __slots__ = ("_legacy", "_wants_usage")
 
     def __init__(self, chat: ChatRequest) -> None:
         self._wants_usage = chat.wants_usage
+        self._legacy = speaks_functions(chat)
 
     def feed(self, chunk: Json) -> bytes:
         """One chunk as an event."""
         if not self._wants_usage and not chunk["choices"]:
             return b""
+        if self._legacy:
+            choices = [_old_choice(choice, "delta") for choice in chunk["choices"]]
+            chunk = {**chunk, "choices": [choice for choice in choices if choice is not None]}
+            if not chunk["choices"] and not chunk.get("usage"):
+                return b""
         return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
     def fail(self, error: GatewayError) -> bytes:
@@ -50,7 +56,29 @@ def open_request(body: bytes, headers: Mapping[str, str]) -> ChatRequest:
 
 def write_response(completion: Json, chat: ChatRequest) -> bytes:
     """A whole chat completion as the client's body."""
+    if speaks_functions(chat):
+        completion = {**completion, "choices": [_old_choice(choice, "message") for choice in completion["choices"]]}
     return orjson.dumps(completion)
+
+
+def speaks_functions(chat: ChatRequest) -> bool:
+    """Does the client use `functions`, the form that tools had before, and so expects a `function_call`?"""
+    return bool(chat.get("functions")) and not chat.get("tools")
+
+
+def _old_choice(choice: Json, part: str) -> Json | None:
+    """A choice with its first tool call as `function_call`, which has room for one; None for a delta of the others."""
+    said = choice.get(part) or {}
+    if choice.get("finish_reason") == "tool_calls":
+        choice = {**choice, "finish_reason": "function_call"}
+    calls = said.get("tool_calls")
+    if not calls:
+        return choice
+    rest = {name: value for name, value in said.items() if name != "tool_calls"}
+    first = next((call["function"] for call in calls if call.get("index", 0) == 0 and "function" in call), None)
+    if first is not None:
+        return {**choice, part: {**rest, "function_call": first}}
+    return {**choice, part: rest} if rest or choice.get("finish_reason") else None
 
 
 def write_error(error: GatewayError) -> bytes:
