@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
+import orjson
+
 from gateway.contract import Row, Table, Target
-from gateway.errors import UnsupportedParameter
+from gateway.errors import InvalidRequest, UnsupportedParameter
 from gateway.hub import NEUTRAL, Json
 
 
@@ -140,6 +142,17 @@ def clamp(low: float, high: float) -> Callable[[Any], Any]:
         return min(max(value, low), high)
 
     return clamped
+
+
+def schema_object(name: str, value: Any) -> Json:
+    """The JSON schema that a parameter holds as an object or as its text; raises InvalidRequest for anything else."""
+    try:
+        schema = orjson.loads(value) if isinstance(value, str) else value
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"'{name}' is not JSON.", param=name) from error
+    if not isinstance(schema, dict):
+        raise InvalidRequest(f"'{name}' must be a JSON schema.", param=name)
+    return schema
 
 
 def as_list(value: Any) -> list[Any]:

@@ -64,6 +64,8 @@ def _logprobs(edit: Edit) -> None:
         edit.remove("logprobs")
         if wanted:
             number = count if isinstance(count, int) and count > 0 else 1
+            if count is not None and (not isinstance(count, int) or count < 0):
+                edit.applied.drop("top_logprobs", "is no number of alternatives")
             edit.set("logprobs", min(number, 20), tell="logprobs")
     elif wanted is None and count is not None:
         edit.drop("top_logprobs", "needs logprobs")

@@ -8,7 +8,8 @@ from typing import Any
 
 from gateway.contract import Target
 from gateway.conversation import NameRule, ToolNames, tool_names
-from gateway.fields import Applied
+from gateway.errors import InvalidRequest
+from gateway.fields import Applied, schema_object
 from gateway.hub import Json
 
 NAMES = NameRule(limit=128)
@@ -59,8 +60,10 @@ def wanted_schema(request: Json) -> tuple[str, Any] | None:
         inner = wanted.get("json_schema")
         if isinstance(inner, dict) and isinstance(inner.get("schema"), dict):
             return str(inner.get("name") or "answer"), inner["schema"]
+        if not isinstance(inner, dict) or inner.get("schema") is not None:
+            raise InvalidRequest("'response_format.json_schema.schema' must be an object.", param="response_format")
     guided = request.get("guided_json")
-    return ("answer", guided) if isinstance(guided, dict) else None
+    return None if guided is None else ("answer", schema_object("guided_json", guided))
 
 
 def json_tool(request: Json, target: Target) -> str:

@@ -21,9 +21,7 @@ _ANY_JSON = "Answer with one JSON object and nothing else: no prose around it, n
 def add_tools(job: Job, system: list[Json], thinking: bool) -> None:
     """Put `tools`, `tool_choice` and `output_config.format` into the body; JSON may ask for a system sentence."""
     tools = _allowed(_client_tools(job), job)
-    if search := _web_search(job.asked("web_search_options")):
-        tools.append(search)
-        job.applied.translate("web_search_options")
+    tools += _web_search(job)
     forced = _add_format(job, tools, system)
     if tools:
         job.applied.values["tools"] = tools
@@ -116,9 +114,14 @@ def _named(item: Json) -> Any:
     return inner.get("name") if isinstance(inner, dict) else item.get("name")
 
 
-def _web_search(options: Any) -> Json | None:
+def _web_search(job: Job) -> list[Json]:
+    options = job.asked("web_search_options")
+    if options is None:
+        return []
     if not isinstance(options, dict):
-        return None
+        job.applied.drop("web_search_options", "is no object")
+        return []
+    job.applied.translate("web_search_options")
     tool: Json = {"type": "web_search_20250305", "name": "web_search"}
     size = options.get("search_context_size")
     if isinstance(size, str) and size in _SEARCHES:
@@ -129,7 +132,7 @@ def _web_search(options: Any) -> Json | None:
         place = inner if isinstance(inner, dict) else location
         names = ("city", "country", "region", "timezone")
         tool["user_location"] = {"type": "approximate", **{name: place[name] for name in names if place.get(name)}}
-    return tool
+    return [tool]
 
 
 def _add_format(job: Job, tools: list[Json], system: list[Json]) -> str:

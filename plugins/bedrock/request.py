@@ -127,7 +127,7 @@ def _think(request: Json, target: Target, applied: Applied, talk: Conversation) 
 def _format(request: Json, body: Json, target: Target, applied: Applied, plan: ToolPlan) -> None:
     wanted = request.get("response_format")
     kind = wanted.get("type") if isinstance(wanted, dict) else wanted
-    if kind is None or kind == "text":
+    if wanted is None or kind == "text":
         return
     if kind == "json_object":
         body.setdefault("system", []).append({"text": JSON_ONLY})

@@ -65,7 +65,7 @@ def _fits(text: Any) -> bool:
 def service_tier(value: Any) -> dict[str, str]:
     """OpenAI's tier as Converse's."""
     tier = "default" if value == "auto" else value
-    if tier not in _TIERS:
+    if not isinstance(tier, str) or tier not in _TIERS:
         raise Unfit("is not a tier of this provider")
     return {"type": tier}
 

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.contract import Target
 from gateway.conversation import NameRule, ToolNames, modern, tool_names
 from gateway.errors import InvalidRequest, UnsupportedParameter
-from gateway.fields import Applied
+from gateway.fields import Applied, schema_object
 from gateway.hub import Json
 from plugins.bedrock.schemas import inlined, is_object, restricted
 
@@ -37,7 +37,7 @@ def understood(given: Json) -> Json:
     """The request without nulls, with its old `functions` as tools and `guided_json` as a response format."""
     request = modern(_checked({name: value for name, value in given.items() if value is not None}))
     if "guided_json" in request and "response_format" not in request:
-        schema = {"name": "answer", "schema": request["guided_json"]}
+        schema = {"name": "answer", "schema": schema_object("guided_json", request["guided_json"])}
         request = {**request, "response_format": {"type": "json_schema", "json_schema": schema}}
     if "functions" in given and not given.get("tools"):
         request = {**request, LEGACY: True}

@@ -9,7 +9,7 @@ import orjson
 from gateway.contract import ChatRequest, Target, UpstreamRequest
 from gateway.conversation import modern
 from gateway.errors import InvalidRequest, UnsupportedParameter
-from gateway.fields import MARKS, SPEAKER, Applied, apply, tell_losses
+from gateway.fields import MARKS, SPEAKER, Applied, apply, schema_object, tell_losses
 from gateway.hub import Json
 from plugins.google.address import url_of
 from plugins.google.contents import conversation
@@ -85,6 +85,8 @@ def _put_stop(request: Json, target: Target, applied: Applied) -> None:
 def _put_logprobs(request: Json, target: Target, applied: Applied) -> None:
     top = request.get("top_logprobs")
     if request.get("logprobs") is not True:
+        if request.get("logprobs"):
+            applied.drop("logprobs", "must be true or false")
         if top:
             applied.drop("top_logprobs", "needs 'logprobs': true")
         return
@@ -98,7 +100,7 @@ def _put_format(request: Json, target: Target, applied: Applied) -> None:
     wanted = request.get(name)
     if wanted is None and request.get("guided_json") is not None:
         name = "guided_json"
-        wanted = {"type": "json_schema", "json_schema": {"schema": _loaded(request[name])}}
+        wanted = {"type": "json_schema", "json_schema": {"schema": schema_object(name, request[name])}}
     if wanted is None or (kind := _kind(wanted)) == "text":
         return
     if request.get("tools") and not target.abilities.get("schema_tools"):
@@ -107,7 +109,7 @@ def _put_format(request: Json, target: Target, applied: Applied) -> None:
     applied.put(f"{_CONFIG}responseMimeType", "application/json")
     if kind == "json_schema":
         described = wanted.get("json_schema")
-        schema = described.get("schema") if isinstance(described, dict) else None
+        schema = described.get("schema", {}) if isinstance(described, dict) else None
         if not isinstance(schema, dict):
             raise InvalidRequest("'response_format.json_schema.schema' must be an object.", param=name)
         if target.abilities.get("schemas") == "openapi":
@@ -121,14 +123,6 @@ def _kind(wanted: Any) -> str:
     if kind not in ("text", "json_object", "json_schema"):
         raise UnsupportedParameter("response_format", "must be text, json_object or json_schema on this provider")
     return str(kind)
-
-
-def _loaded(schema: Any) -> Any:
-    """vLLM takes a schema as an object or as a text."""
-    try:
-        return orjson.loads(schema) if isinstance(schema, str) else schema
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest("'guided_json' is not JSON.", param="guided_json") from error
 
 
 def _put_modalities(request: Json, target: Target, applied: Applied) -> None:

@@ -76,6 +76,11 @@ def test_top_logprobs_alone_is_named_as_dropped() -> None:
     assert send(top_logprobs=3)[1].dropped == ("top_logprobs",)
 
 
+def test_top_logprobs_that_is_no_number_is_named_as_dropped() -> None:
+    body, sent = send(logprobs=True, top_logprobs="three")
+    assert (body["logprobs"], sent.dropped) == (1, ("top_logprobs",))
+
+
 @pytest.mark.parametrize(
     ("model", "effort", "sent"),
     [

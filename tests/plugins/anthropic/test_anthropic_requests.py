@@ -226,6 +226,7 @@ PICTURE = {
         ({"temperature": 0.5, "top_p": 0.5}, {"top_p"}),
         ({"tool_choice": "required"}, {"tool_choice"}),
         ({"of_2030": 1}, {"of_2030"}),
+        ({"web_search_options": "low"}, {"web_search_options"}),
         ({"messages": [{"role": "user", "name": "bob", "content": "q"}]}, {"messages.name"}),
         ({"messages": [PICTURE]}, {"messages.image_url.detail"}),
         ({"store": True, "prediction": {}, "prompt_cache_key": "k"}, {"store", "prediction", "prompt_cache_key"}),
@@ -1089,3 +1090,23 @@ def test_appending_a_turn_keeps_the_prefix_byte_for_byte_peer_bug_7(turns, more,
     longer = sent(family, messages=[*first, *more], tools=[TOOL])
     assert longer["messages"][: len(short["messages"])] == short["messages"]
     assert {**longer, "messages": 0} == {**short, "messages": 0}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"guided_json": "no JSON"},
+        {"guided_json": [1]},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": 5}}},
+        {"response_format": {"type": "json_schema"}},
+    ],
+)
+def test_a_schema_that_is_none_is_refused(body):
+    with pytest.raises(InvalidRequest) as caught:
+        build(**body)
+    assert caught.value.param == next(iter(body))
+
+
+def test_a_guided_json_may_be_the_text_of_a_schema():
+    schema = {"type": "object", "properties": {}}
+    assert sent(guided_json=json.dumps(schema)) == sent(guided_json=schema)

@@ -220,6 +220,7 @@ PICTURE: Json = {
         ),
         (NOVA, {"metadata": {"a": "b" * 300}}, {"metadata"}),
         (NOVA, {"service_tier": "scale"}, {"service_tier"}),
+        (NOVA, {"service_tier": ["flex"]}, {"service_tier"}),
         (NOVA, {"parallel_tool_calls": False, "tools": [WEATHER]}, {"parallel_tool_calls"}),
         (NOVA, {"nobody_knows": 1}, {"nobody_knows"}),
         (
@@ -367,3 +368,9 @@ def test_what_says_the_same_in_other_words_is_named_as_translated() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object", "properties": {}}}}
     assert built(target(CLAUDE), response_format=schema).translated == ("response_format",)
     assert built(target(CLAUDE), tools=[WEATHER], parallel_tool_calls=False).translated == ("parallel_tool_calls",)
+
+
+def test_a_response_format_without_a_type_is_refused() -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        build(CLAUDE, response_format={"schema": {}})
+    assert caught.value.param == "response_format"

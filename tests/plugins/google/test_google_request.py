@@ -219,6 +219,7 @@ MARK = {"cache_control": {"type": "ephemeral"}}
         (G25, {"tools": [WEATHER], "web_search_options": {}}, "web_search_options"),
         (G25, {"reasoning_effort": "low", "thinking": {"type": "enabled"}}, "thinking"),
         (G25, {"thinking": True}, "thinking"),
+        (G25, {"logprobs": 5}, "logprobs"),
         (G25, {"reasoning": "high"}, "reasoning"),
         (G3, {"messages": [{"role": "user", "name": "bob", "content": "q"}]}, "messages.name"),
         (G3, {"messages": [{"role": "user", "content": [{"type": "text", "text": "q", **MARK}]}]}, "cache_control"),
