@@ -1,8 +1,8 @@
 """A provider in a process of its own that does what the model's name says, thousands of times at once.
 
-Run as a script it prints its port; `GET /` tells what it has seen. Models: `quick` answers, `silent` never does, `headed` sends
-a head, `half` a part, `trickle` an event per 20 ms, `tick` one per second with the time in it, `flood` a gigabyte, `big` 8 MiB,
-`late` after 50 ms; `break` resets somewhere. `max_tokens` is the number of events.
+Run as a script it prints its port; `GET /` tells what it has seen. Models: `quick` answers, `silent` never does, `headed`
+sends a head, `half` a part, `trickle` an event per 20 ms, `tick` one per second with the time in it, `flood` a gigabyte,
+`big` 8 MiB, `late` answers after 50 ms; `break` resets somewhere. `max_tokens` is the number of events.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ COUNT = 10_000
 # So many of the same before the first look: memory has a high-water mark, which is no leak.
 WARM = 2_000
 AT_ONCE = 120
-# Where a client leaves: the model that brings it there, how much of the request it sends, whether bytes of an answer came.
+# Where a client leaves: the model that brings it there, how much of the request it sends, whether an answer has begun.
 WINDOWS = {
     "in the head": ("quick", "head", False),
     "in the body": ("quick", "body", False),

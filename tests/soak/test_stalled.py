@@ -41,7 +41,9 @@ def test_stalled_clients_of_a_fast_provider_stay_small_and_are_cut(tmp_path: Pat
             assert slope <= 10
             await gateway.calm(then + 15 + 2 - time.monotonic())
             after = await gateway.holds()
-            print(f"cut after {time.monotonic() - began:.1f} s, rss {before.rss / MIB:.0f} -> {after.rss / MIB:.0f} MiB")
+            print(
+                f"cut after {time.monotonic() - began:.1f} s, rss {before.rss / MIB:.0f} -> {after.rss / MIB:.0f} MiB"
+            )
             assert after.upstream["cut"] == COUNT
             assert after.alive == before.alive
             await gateway.logged()
@@ -67,7 +69,7 @@ def test_a_client_that_never_reads_a_whole_answer_is_cut_as_well(tmp_path: Path)
             before = await gateway.holds()
             sleepers = [await stalled(gateway.port, request(gateway, "big", stream=False)) for _ in range(8)]
             async with asyncio.timeout(7):
-                while await gateway.vital("connections") or not (await gateway.provider.seen())["requests"]:
+                while await gateway.vital("connections") or not (await gateway.provider.seen())["requests"]:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             after = await gateway.holds()
             assert after.alive == before.alive

@@ -37,14 +37,14 @@ class Outcome:
         """The figures on a line."""
         ours, theirs = (percentile(values, 0.99) * 1000 for values in (self.late, self.direct))
         return (
-            f"{self.during.upstream['busy']} streams: {self.kib_per_stream:.1f} KiB each, events {self.events}, p99 late "
+            f"{self.during.upstream['busy']} streams: {self.kib_per_stream:.1f} KiB each, {self.events} events, p99 late "
             f"{ours:.1f} ms (without the gateway {theirs:.1f} ms), loop late p99 {self.during.lag['p99']:.1f} ms, "
             f"most {self.during.lag['max']:.1f} ms"
         )
 
 
 async def slow_streams(gateway: Watched, count: int, seconds: int) -> Outcome:
-    """So many streams of an event per second; fifty more lead to the provider directly, to know what the machine adds."""
+    """So many streams of an event per second; fifty more go to the provider directly: what the machine adds."""
     late: list[float] = []
     direct: list[float] = []
     wires: list[Wire] = []
@@ -76,7 +76,11 @@ async def slow_streams(gateway: Watched, count: int, seconds: int) -> Outcome:
 
 async def soaked(folder: Path, count: int, seconds: int) -> Outcome:
     many_descriptors()
-    async with soaking(folder, retry={"attempts": 1, "timeouts": {"total": "120s", "idle": "10s"}}) as gateway:
+    async with soaking(
+        folder,
+        deployment={"limits": {"parallel": 6000}},
+        retry={"attempts": 1, "timeouts": {"total": "120s", "idle": "10s"}},
+    ) as gateway:
         for _ in range(200):
             wire = await connected(gateway.port)
             assert await wire.ask(request(gateway, "quick", stream=True))

@@ -1,6 +1,6 @@
 """`sluiceway` with one signal more: at SIGUSR1 it writes down what it holds, and how late its event loop has been.
 
-Run as a script: `watched.py OUT serve -c FILE`. Nothing of the gateway is replaced; its objects are found by the collector.
+Run as a script: `watched.py OUT serve -c FILE`. Nothing of the gateway is replaced; the collector knows its objects.
 """
 
 from __future__ import annotations
