@@ -312,6 +312,8 @@ class _Peer(asyncio.Protocol):
         piece = b"".join(self._bytes(name, value[name]) for name in ("t", "x", "chunk") if name in value)
         once = max(65536 // max(len(piece), 1), 1)
         for start in range(0, value["n"], once):
+            if self.transport.is_closing():
+                return
             await self._write(piece * min(once, value["n"] - start))
 
     async def _write(self, data: bytes) -> None:
