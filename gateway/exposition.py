@@ -68,7 +68,7 @@ def _family(name: str, family: Family, values: Values) -> Iterator[bytes]:
 
 
 def _histograms(name: str, family: Family, histograms: Histograms) -> Iterator[bytes]:
-    for number, some in enumerate(_cut(list(histograms.items()), LINES // len(family.bounds))):
+    for number, some in enumerate(_cut(list(histograms.items()), LINES // (len(family.bounds) + 3))):
         metric = HistogramMetricFamily(name, family.about, labels=family.labels)
         for labels, numbers in some:
             metric.add_metric(labels, _cumulated(family.bounds, numbers), numbers[-1])

@@ -19,7 +19,7 @@ def gauges(upstreams: Upstreams, attempts: Iterable[Attempt], now: float) -> dic
     active: Values = {}
     waiting: Values = {}
     held: Values = {}
-    for name in {attempt.deployment for attempt in attempts}:
+    for name in dict.fromkeys(attempt.deployment for attempt in attempts):
         health = upstreams.health.get(name, IDLE)
         labels = (name,)
         breakers[name, health.state(now)] = 1

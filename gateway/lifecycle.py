@@ -20,8 +20,9 @@ from gateway.errors import GatewayError
 from gateway.front import Bounds, Front
 from gateway.listeners import CannotServe, Opened, Passed, open_sockets, serve_on
 from gateway.log import Log
+from gateway.metrics import Figures
+from gateway.pages import Pages, Reloads
 from gateway.upstream import Sweep
-from gateway.vitals import page
 
 POLL = 1.0
 # An editor or a copy may still be writing: a file that changed is read when it has been still for so long.
@@ -54,6 +55,7 @@ class Service(Protocol):
         """Where it listens."""
 
     def vitals(self) -> dict[str, float]: ...
+    def figures(self) -> Figures: ...
 
 
 class Lifecycle:
@@ -69,20 +71,22 @@ class Lifecycle:
         self._reload_wanted = asyncio.Event()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._reloads = 0
-        self._reload_failed = False
+        self._reloads = Reloads(config, loaded.digest)
         self._demo: Demo | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._admin_opened: Opened | None = None
         self._admin_servers: list[asyncio.AbstractServer] = []
-        pages = {"/livez": self._livez, "/readyz": self._readyz, "/metrics": self._metrics}
-        self._admin = Front(Admin(pages).handle, Bounds(max_connections=ADMIN_CONNECTIONS), sweep, _ignored)
+        self._pages = Pages(service, self._reloads, self._stopping)
+        self._admin = Front(
+            Admin(self._pages.makers).handle, Bounds(max_connections=ADMIN_CONNECTIONS), sweep, _ignored
+        )
 
     async def run(self, passed: Passed, announce: Callable[[Config], None]) -> int:
         """Serve, and drain in the end; returns the exit code. `announce` is called when requests are answered."""
         self._take_signals()
         self._log.start()
         self._sweep.add(self._log)
+        self._sweep.add(self._pages.status)
         self._sweep.start()
         try:
             await self._open_admin(passed)
@@ -201,8 +205,7 @@ class Lifecycle:
         config = replace(config, server=replace(config.server, **fixed))
         await self._service.apply(config, loaded.digest)
         self._loaded, self._config = loaded, config
-        self._reload_failed = False
-        self._reloads += 1
+        self._reloads.take(config, loaded.digest)
         self._log.news("info", "configuration loaded", digest=loaded.digest)
         if late:
             self._log.news("warning", "a restart is needed before this takes effect", options=late)
@@ -212,7 +215,7 @@ class Lifecycle:
         self._fail("the configuration is wrong", findings=errors[:FINDINGS_SHOWN], count=len(errors))
 
     def _fail(self, why: str, **fields: Any) -> None:
-        self._reload_failed = True
+        self._reloads.refuse()
         self._log.news("error", f"{why}; the one before serves on", **fields)
 
     def _unsafe(self, config: Config) -> str:
@@ -227,25 +230,13 @@ class Lifecycle:
 
     def _tell(self, state: str) -> None:
         models = len(self._config.deployments) + len(self._config.adapters) + len(self._config.routings)
-        failed = "; the file is wrong, an older one serves" if self._reload_failed else ""
+        failed = "; the file is wrong, an older one serves" if self._reloads.broken else ""
         systemd.notify(
             os.environ, state, f"STATUS=serving {models} models, configuration {self._loaded.digest}{failed}"
         )
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
-
-    def _livez(self) -> tuple[int, str, bytes]:
-        return 200, "text/plain", b"alive\n"
-
-    def _readyz(self) -> tuple[int, str, bytes]:
-        if self._service.ready and not self._stopping.is_set():
-            return 200, "text/plain", b"ready\n"
-        return 503, "text/plain", b"not ready\n"
-
-    def _metrics(self) -> tuple[int, str, bytes]:
-        own = {"config_reload_failed": float(self._reload_failed), "config_reloads_total": float(self._reloads)}
-        return 200, "text/plain; version=0.0.4", page({**self._service.vitals(), **own})
 
 
 def stamps(files: Iterable[Path]) -> dict[Path, Stamp]:

@@ -1,4 +1,4 @@
-"""A process's own figures: connections, stalls, lost lines, reloads; summed over workers and shown to Prometheus."""
+"""A process's own figures: connections, stalls, lost lines, reloads; those of several add up."""
 
 from __future__ import annotations
 
@@ -44,13 +44,3 @@ def total(parts: Iterable[Vitals]) -> dict[str, float]:
         for name, value in part.items():
             found[name] = found.get(name, 0) + value
     return found
-
-
-def page(vitals: Vitals) -> bytes:
-    """The figures in Prometheus' text format."""
-    lines = []
-    for name, vital in VITALS.items():
-        if name in vitals:
-            full = f"sluiceway_{name}"
-            lines.append(f"# HELP {full} {vital.about}\n# TYPE {full} {vital.kind}\n{full} {vitals[name]:.15g}\n")
-    return "".join(lines).encode()
