@@ -18,10 +18,12 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from gateway.abilities import abilities
 from gateway.contract import ChatRequest, Mender, Provider, Target
+from gateway.dialects.openai_chat import chunks_of
 from gateway.envelope import open_envelope
 from gateway.errors import GatewayError, UnsupportedParameter, UpstreamError
 from gateway.fields import missing
 from gateway.hub import FINISH_REASONS, PARAMS
+from gateway.relay import Passthrough
 from gateway.sse import EventReader
 from plugins import azure, fireworks, openai, together, xai
 from tests.corpus import body, cases
@@ -92,6 +94,10 @@ ANSWERS = [
     pytest.param(name, *case.values, id=case.id, marks=case.marks)
     for name in PROVIDERS
     for case in cases(name, kind="chat", framing="json", endpoint="chat")
+] + [
+    pytest.param("openai", *case.values, id=case.id, marks=case.marks)
+    for name in ("bedrock", "gemini")  # their OpenAI-compatible addresses
+    for case in cases(name, endpoint="openai-compat")
 ]
 ERRORS = [
     pytest.param(name, *case.values, id=case.id, marks=case.marks)
@@ -409,6 +415,18 @@ def test_one_conversation_as_each_provider_takes_it(
     renamed = {"max_completion_tokens"} if "max_tokens" in changed else set()
     kept = {key: value for key, value in TALK.items() if key not in dropped | renamed | {"messages"}}
     assert arrived == {**kept, **changed, "model": model}
+
+
+@pytest.mark.parametrize("case", cases("openai", kind="error", framing="sse"))
+def test_a_recorded_error_inside_a_stream_breaks_it_after_what_was_good(case: dict[str, Any]) -> None:
+    data = body(case)
+    for cut in range(len(data)):
+        relay = Passthrough(lambda payload: PROVIDERS["openai"].read_error(200, {}, payload), chunks_of)
+        passed = relay.feed(data[:cut]) + relay.feed(data[cut:])
+        assert relay.failure is not None
+        assert not relay.done
+        assert b"Par" in passed
+        assert b"error" not in passed
 
 
 def test_an_error_event_inside_a_stream_has_the_status_it_speaks_of() -> None:

@@ -65,10 +65,13 @@ def native_sum(usage: dict[str, Any]) -> tuple[int, int]:
     return sum(usage.get(name) or 0 for name in names), usage.get("output_tokens") or 0
 
 
-# Recorded answers
+# Recorded answers, those of Claude on Azure included: the same bytes from another host
+
+ANSWERS = corpus.cases("anthropic", kind="chat") + corpus.cases("azure", kind="chat", endpoint="messages")
+STREAMS = corpus.cases("anthropic", kind="stream") + corpus.cases("azure", kind="stream", endpoint="messages")
 
 
-@pytest.mark.parametrize("case", corpus.cases("anthropic", kind="chat"))
+@pytest.mark.parametrize("case", ANSWERS)
 def test_a_recorded_answer_becomes_a_strict_completion(case):
     native = json.loads(corpus.body(case))
     found = answer(native)
@@ -83,7 +86,7 @@ def test_a_recorded_answer_becomes_a_strict_completion(case):
     assert made["content"] == (texts or (None if wanted else ""))
 
 
-@pytest.mark.parametrize("case", corpus.cases("anthropic", kind="stream"))
+@pytest.mark.parametrize("case", STREAMS)
 def test_a_recorded_stream_is_accepted_by_the_official_accumulator(case):
     data = corpus.body(case)
     chunks = decoded([data])
@@ -100,7 +103,7 @@ def test_a_recorded_stream_is_accepted_by_the_official_accumulator(case):
         assert plain(accumulated(chunks)) == plain(answer(whole(data)))
 
 
-@pytest.mark.parametrize("case", corpus.cases("anthropic", kind="stream"))
+@pytest.mark.parametrize("case", STREAMS)
 def test_a_recorded_stream_is_the_same_however_it_is_cut_peer_bug_36(case):
     data = corpus.body(case)
     once = decoded([data])
@@ -112,7 +115,7 @@ def test_a_recorded_stream_is_the_same_however_it_is_cut_peer_bug_36(case):
     assert decoded([data[a:b] for a, b in itertools.pairwise(places)]) == once
 
 
-@pytest.mark.parametrize("case", corpus.cases("anthropic", kind="stream"))
+@pytest.mark.parametrize("case", STREAMS)
 def test_no_recorded_stream_cut_at_an_event_looks_complete_peer_bug_32(case):
     data = corpus.body(case)
     ends = [found.end() for found in re.finditer(rb"\r?\n\r?\n", data)]
