@@ -97,9 +97,13 @@ class Serving:
         cut = len(self.front.working)
         for client in self.front.working:
             dismiss(client)
-        await self._until(lambda: not self.front.clients, CUT, hurry)
+        # Whoever is told takes it and is gone in no time; in a hurry, none other is waited for.
+        await self._until(lambda: not self.front.clients, GRACE if hurry.is_set() else CUT, asyncio.Event())
         for client in tuple(self.front.clients):
             client.abort()
+        # Their requests end by it, and each is written down.
+        await self._until(lambda: not self.proxy.active, GRACE, asyncio.Event())
+        self.proxy.mirrors.close()
         self.watchdog.stop()
         self._assembly.close()
         self._log.news("info", "stopped", cut=cut)
