@@ -15,6 +15,9 @@ use (`make docs`); `GET /v1/capabilities` and `sluiceway explain` print the same
 `forward`: as it is. `rename`: the same value under another name. `convert`: another value with the same meaning.
 `emulate`: achieved by other means. `drop`: left out and named in `x-gateway-dropped-params` (refused where the
 deployment says `unsupported_params: reject`). `reject`: always refused, because the answer's shape would change.
+
+What stands inside messages and tools and has no equivalent is named in the same header as `messages.name`,
+`messages.image_url.detail`, `cache_control`, `cache_control.ttl` or `tools.function.strict`.
 """
 
 

@@ -137,3 +137,10 @@ def test_nothing_is_added_for_usage_as_unknown_fields_are_refused() -> None:
 )
 def test_each_shape_of_its_errors_has_the_right_code(status: int, body: Any, code: str) -> None:
     assert PROVIDER.read_error(status, {}, orjson.dumps(body)).code == code
+
+
+def test_required_stays_required_and_is_not_respelled_peer_bug_17() -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    body, sent = send(tools=tools, tool_choice="required")
+    assert body["tool_choice"] == "required"
+    assert "tool_choice" not in sent.translated
