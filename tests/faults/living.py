@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -128,6 +129,39 @@ async def metric(gateway: Gateway, part: str) -> float:
 def workers(gateway: Gateway) -> list[psutil.Process]:
     """The worker processes."""
     return [child for child in gateway.watched.children() if child.status() != psutil.STATUS_ZOMBIE]
+
+
+Facts = dict[str, Any]
+
+
+@contextlib.asynccontextmanager
+async def stopping(folder: Path, config: dict[str, Any], **how: Any) -> Any:
+    """A gateway that the case itself brings to its end."""
+    gateway = Gateway(folder, config)
+    gateway.start(**how)
+    try:
+        await gateway.ready()
+        yield gateway
+    finally:
+        await gateway.end(signal.SIGKILL)
+
+
+async def gone(gateway: Gateway, seconds: float = 15.0) -> tuple[float, int]:
+    """Seconds until the process has ended, and its exit code."""
+    took = await until(lambda: gateway.process.poll() is not None, seconds)
+    return took, gateway.process.returncode
+
+
+def said(prose: str, holds: bool) -> str:
+    """The case's own words if they are true."""
+    return prose if holds else f"not {prose}"
+
+
+def complaint(name: str, wanted: Any, got: Any) -> str:
+    """A bound for names that set one, else the very same value."""
+    bounded = "_max" in name or "_within_s" in name or name.startswith("added_latency")
+    good = got != wanted if name.endswith("_not") else got <= wanted if bounded else got == wanted
+    return "" if good else f"{name}: {got!r} instead of {wanted!r}"
 
 
 FAULTY = """
