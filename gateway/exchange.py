@@ -11,12 +11,13 @@ from typing import Any
 
 import orjson
 
-from gateway.contract import ChatRequest, Dialect, Mender, Relay, Stamp, UpstreamRequest, Usage
+from gateway.contract import ChatRequest, Dialect, Mender, Relay, Stamp, StreamEncoder, UpstreamRequest, Usage
 from gateway.credentials import Source
 from gateway.dialects.openai_chat import chunks_of
 from gateway.envelope import Envelope
-from gateway.errors import BadUpstreamResponse, InvalidRequest, UpstreamError
+from gateway.errors import BadUpstreamResponse, GatewayError, InvalidRequest, UpstreamError
 from gateway.health import Health
+from gateway.hub import Json
 from gateway.images import Images
 from gateway.log import News
 from gateway.pump import Flow, Pump
@@ -145,7 +146,8 @@ def _relay(attempt: Attempt, chat: ChatRequest, dialect: Dialect, stamp: Stamp) 
     if native is None:
         assert attempt.provider.chat is not None
         decoder = attempt.provider.chat.open_stream(chat, attempt.target, stamp)
-        return Translated(decoder, dialect.open_stream(chat))
+        encoder = dialect.open_stream(chat)
+        return Translated(decoder, Named(chat.model, encoder) if attempt.echo else encoder)
     mender = native.open_mender(chat, attempt.target) if native.open_mender else None
     if attempt.echo:
         mender = Renamed(chat.model, mender)
@@ -180,6 +182,28 @@ def _refusal(attempt: Attempt, status: int, headers: Mapping[str, str], body: by
     if status < 400:
         return BadUpstreamResponse(f"The provider answered with status {status}.")
     return attempt.provider.read_error(status, headers, body)
+
+
+class Named:
+    """An encoder whose chunks bear the name the client asked for in place of the provider's."""
+
+    __slots__ = ("_encoder", "_model")
+
+    def __init__(self, model: str, encoder: StreamEncoder) -> None:
+        self._model = model
+        self._encoder = encoder
+
+    def feed(self, chunk: Json) -> bytes:
+        """One chunk under the client's model name."""
+        return self._encoder.feed({**chunk, "model": self._model})
+
+    def fail(self, error: GatewayError) -> bytes:
+        """An error as the stream's last event."""
+        return self._encoder.fail(error)
+
+    def finish(self) -> bytes:
+        """The end of a healthy stream."""
+        return self._encoder.finish()
 
 
 class Renamed:
