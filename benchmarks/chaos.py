@@ -1,8 +1,8 @@
 """Three providers that fail at random in every scripted way, under load: does every request end truthfully, in time?
 
-`python benchmarks/chaos.py [--seconds 120] [--clients 60] [--seed N]` starts the real gateway in front of them, with a
-routing that has a fallback, retries and breakers. Every answer must be whole and the client's own, or an error object that
-fits what the providers did, or a stream that says that it broke. Prints counts, and what was wrong; exits 1 if anything was.
+`python benchmarks/chaos.py [--seconds 120] [--clients 60] [--seed N]` starts the real gateway in front of them, with
+a routing that has a fallback, retries and breakers. Every answer must be whole and the client's own, or an error object
+that fits what the providers did, or a stream that says that it broke. Prints counts and violations; exits 1 if any.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ async def one(run: Run, number: int) -> None:
 
 
 def told_of(outcome: str) -> tuple[int, str | None] | None:
-    """Status and code of an outcome, None for a whole answer; with a broken stream's code, the status that it would have had."""
+    """Status and code of an outcome, None for a whole answer; a broken stream has the status of its code."""
     if outcome == "whole":
         return None
     kind, _, code = outcome.partition(" ")

@@ -1,7 +1,7 @@
 """A provider in a process of its own that does what the model's name says, thousands of times at once.
 
-Run as a script it prints its port; `GET /` tells what it has seen. Models: `quick` answers, `silent` never does, `headed`
-sends a head, `half` a part, `trickle` an event per 20 ms, `tick` one per second with the time in it, `flood` a gigabyte,
+Run as a script it prints its port; `GET /` tells what it has seen. Models: `quick` answers, `silent` never does,
+`headed` sends a head, `half` a part, `trickle` an event per 20 ms, `tick` one per second with its time, `flood` 1 GB,
 `big` 8 MiB, `late` answers after 50 ms; `break` resets somewhere. `max_tokens` is the number of events.
 """
 
@@ -63,7 +63,8 @@ class Peer(asyncio.Protocol):
 
     def __init__(self, seen: Seen) -> None:
         self._seen = seen
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._needed = 0
         self._busy = False
         self._held = False
         self._left = 0
@@ -93,13 +94,18 @@ class Peer(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        head, mark, body = self._buffer.partition(b"\r\n\r\n")
+        if len(self._buffer) < self._needed:
+            return
+        head, mark, body = bytes(self._buffer).partition(b"\r\n\r\n")
         if not mark:
             return
         found = LENGTH.search(head)
-        if len(body) < (int(found[1]) if found else 0):
+        length = int(found[1]) if found else 0
+        if len(body) < length:
+            self._needed = len(head) + 4 + length
             return
-        self._buffer = b""
+        self._buffer.clear()
+        self._needed = 0
         if head.startswith(b"GET"):
             told = json.dumps(vars(self._seen)).encode()
             self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(told), told))
@@ -110,10 +116,10 @@ class Peer(asyncio.Protocol):
         self._begin(body)
 
     def _begin(self, body: bytes) -> None:
-        model = MODEL.search(body)
-        events = EVENTS.search(body)
+        model = MODEL.search(body, 0, 1000)
+        events = EVENTS.search(body, 0, 1000)
         self._left = int(events[1]) if events else 5
-        stream = b'"stream":true' in body.replace(b" ", b"")
+        stream = b'"stream":true' in body[:1000]
         act: Any = getattr(self, "_do_" + (model[1].decode() if model else "quick").partition("-")[0])
         act(stream)
 

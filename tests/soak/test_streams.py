@@ -37,9 +37,9 @@ class Outcome:
         """The figures on a line."""
         ours, theirs = (percentile(values, 0.99) * 1000 for values in (self.late, self.direct))
         return (
-            f"{self.during.upstream['busy']} streams: {self.kib_per_stream:.1f} KiB each, {self.events} events, p99 late "
-            f"{ours:.1f} ms (without the gateway {theirs:.1f} ms), loop late p99 {self.during.lag['p99']:.1f} ms, "
-            f"most {self.during.lag['max']:.1f} ms"
+            f"{self.during.upstream['busy']} streams: {self.kib_per_stream:.1f} KiB each, {self.events} events, "
+            f"p99 late {ours:.1f} ms (without the gateway {theirs:.1f} ms), "
+            f"loop late p99 {self.during.lag['p99']:.1f} ms, most {self.during.lag['max']:.1f} ms"
         )
 
 
