@@ -136,3 +136,13 @@ def test_an_overflow_has_openais_code() -> None:
         b'{"error":{"message":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. Given: 9"}}'
     )
     assert PROVIDER.read_error(422, {}, body).code == "context_length_exceeded"
+
+
+def test_cache_marks_leave_messages_and_are_named() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    part = {"type": "text", "text": "q"}
+    body, sent = send(
+        messages=[{"role": "user", "content": [{**part, **mark}]}, {"role": "user", "content": "z", **mark}]
+    )
+    assert body["messages"] == [{"role": "user", "content": [part]}, {"role": "user", "content": "z"}]
+    assert sent.dropped == ("cache_control",)

@@ -133,3 +133,13 @@ def test_a_sentence_as_code_gets_the_status_it_means(status: int, body: Any, sho
 def test_plain_text_from_its_server_is_shown() -> None:
     error = PROVIDER.read_error(422, {}, b"Failed to deserialize the JSON body into the target type")
     assert (error.status, error.message) == (422, "Failed to deserialize the JSON body into the target type")
+
+
+def test_cache_marks_leave_messages_and_are_named() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    part = {"type": "text", "text": "q"}
+    body, sent = send(
+        messages=[{"role": "user", "content": [{**part, **mark}]}, {"role": "user", "content": "z", **mark}]
+    )
+    assert body["messages"] == [{"role": "user", "content": [part]}, {"role": "user", "content": "z"}]
+    assert sent.dropped == ("cache_control",)
