@@ -25,6 +25,7 @@ from gateway.quotas import Counts
 from gateway.relay import Passthrough, Translated, read_whole
 from gateway.routes import Attempt
 from gateway.upstream import Account, Call, Collector, Sink, Sweep
+from gateway.upstream.framing import read_headers
 from gateway.usage import read_usage
 from gateway.visits import Visit
 
@@ -70,6 +71,7 @@ class Answer:
     body: bytes = b""
     usage: Usage | None = None
     waited: float = 0.0
+    told: Mapping[str, str] = field(default_factory=dict)
     pump: Flow | None = None
     visit: Visit | None = None
 
@@ -106,12 +108,20 @@ async def exchange(
     waited = time.perf_counter() - asked
     if isinstance(call.sink, Collector) and call.status != 200:
         raise _refusal(attempt, call.status, call.headers, call.sink.body)
-    answer = Answer(attempt, request, upstream_id(call.raw_head), waited=waited)
+    answer = Answer(attempt, request, upstream_id(call.raw_head), waited=waited, told=told(call.raw_head))
     if isinstance(call.sink, Pump):
         answer.pump = call.sink
     elif isinstance(call.sink, Collector):
         answer.body, answer.usage = _whole(attempt, chat, dialect, stamp, call.sink.body)
     return answer
+
+
+def told(head: bytes) -> Mapping[str, str]:
+    """What of the answer's headers is meant for the client even beside a good answer."""
+    if b"etry-" not in head:
+        return {}
+    headers = read_headers(head)
+    return {name: headers[name] for name in ("retry-after", "retry-after-ms") if name in headers}
 
 
 def upstream_id(head: bytes) -> str:

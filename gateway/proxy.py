@@ -237,6 +237,7 @@ class Proxy:
         }
         if got.upstream_id:
             headers["x-upstream-request-id"] = got.upstream_id
+        headers.update(got.told)
         if got.request.dropped:
             headers["x-gateway-dropped-params"] = ",".join(got.request.dropped)
         if got.request.translated:
