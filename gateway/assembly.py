@@ -74,6 +74,7 @@ class Assembly:
             self._upstreams.health,
             self._upstreams.images,
             self._upstreams.counts,
+            self._upstreams.skew,
         )
         router = Router(config, self._providers, abilities_of)
         return Parts(Snapshot(config, digest, router, Access(config.keys), upstreams), accounts, sources)

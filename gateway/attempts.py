@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from email.utils import parsedate_to_datetime
 
 from gateway.config.types import Hedge
 from gateway.contract import ChatRequest, Dialect, Stamp
@@ -91,7 +93,7 @@ class _Journey:
         """The first answer of all attempts."""
         route, tries = self._route, self._tries
         without: frozenset[str] = frozenset()
-        retry = False
+        retry = remedied = False
         now = self._loop.time()
         step = route.steps[0]
         # The first step of a healthy route needs no plan: making one costs 2 µs.
@@ -109,6 +111,9 @@ class _Journey:
                     without |= {refused}
                     retry = False
                     continue
+                if not remedied and await self._remedied(error, step.attempt):
+                    remedied, retry = True, False
+                    continue
                 following = plan.following(error, len(tries.made), self._loop.time())
                 if following is None:
                     plan.final(error, len(tries.made))
@@ -116,6 +121,19 @@ class _Journey:
             step, wait, retry = following
             if wait:
                 await self._wait(step, wait)
+
+    async def _remedied(self, error: UpstreamError, attempt: Attempt) -> bool:
+        """Was it something of ours that can be put right: a token that has run out, a clock that is off?"""
+        if error.cause != "auth":
+            return False
+        told = error.details.get("upstream_date")
+        if told is None:
+            return await self._upstreams.sources[attempt.account].refresh()
+        try:
+            self._upstreams.skew[attempt.account] = parsedate_to_datetime(told).timestamp() - time.time()
+        except ValueError:
+            return False
+        return True
 
     def _picked(self, now: float) -> Step:
         """The best step of a route whose first cannot simply be taken; raises when there is none."""

@@ -49,6 +49,12 @@ class Upstreams:
     health: dict[str, Health] = field(default_factory=dict)
     images: Images = field(default_factory=Images)
     counts: Counts = field(default_factory=Counts)
+    # Seconds that a provider's clock is ahead of ours, by account: a signature of the wrong time is refused.
+    skew: dict[str, float] = field(default_factory=dict)
+
+    def now_at(self, account: str) -> float:
+        """The Unix time by the provider's own clock, as far as it has told."""
+        return time.time() + self.skew[account] if account in self.skew else time.time()
 
     def health_of(self, name: str) -> Health:
         """The state of a deployment."""
@@ -135,7 +141,7 @@ def _headers(attempt: Attempt, chat: ChatRequest, request: UpstreamRequest, upst
     headers = {
         "content-type": "application/json",
         **request.headers,
-        **attempt.provider.authorize(request, credential, time.time()),
+        **attempt.provider.authorize(request, credential, upstreams.now_at(attempt.account)),
     }
     if chat.headers:
         headers.update((name, chat.headers[name]) for name in PASSED_ON if name in chat.headers)
