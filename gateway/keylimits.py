@@ -100,7 +100,8 @@ class Lease:
 class KeyLimits:
     """The limits of all keys. What was used is kept by name when a reload changes them.
 
-    With several workers each grants its share: a limit of 600 is one of 300 in each of two.
+    With several workers each grants its share: a limit of 600 is one of 300 in each of two. One request at once is the
+    least of a share.
     """
 
     def __init__(self, config: Config, now: float) -> None:

@@ -18,6 +18,8 @@ OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 ERRORS_KEPT = 20
 ATTEMPTS_KEPT = 1024
 OTHER = "other"
+# What the slower of two attempts at once comes to.
+CANCELLED = "cancelled"
 # The codes that requests end with; a code that a provider made up is counted as `other`.
 CODES = frozenset(
     (
@@ -129,6 +131,8 @@ class Metrics:
 
     def adopt(self, names: Collection[str]) -> None:
         """These are the models of the configuration; every other name is counted as none."""
+        self.fold()
+        self._attempts.clear()
         self._names = frozenset(names)
 
     def record(self, record: Record, ended: float) -> None:
@@ -219,7 +223,7 @@ class Metrics:
 
 
 def _result(result: str) -> str:
-    return result if result in STATUSES or result in CODES else OTHER
+    return result if result in STATUSES or result in CODES or result == CANCELLED else OTHER
 
 
 def _empty(bounds: tuple[float, ...]) -> list[float]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from livegateway import Client, Live, gateway_and_demo, process, shipped
+from livegateway import Client, Live, gateway_and_demo, gateway_before, process, shipped
 from prometheus_client.parser import text_string_to_metric_families
+from upstreams import ScriptedUpstream
 
 
 async def figures(client: Client) -> dict[str, float]:
@@ -87,6 +88,41 @@ def test_a_stream_under_way_is_in_flight_and_one_that_is_left_is_told_as_such(
             await until(live, "sluiceway_terminations_total", 1, 'code="client_disconnect"')
             found = await until(live, "sluiceway_upstream_active", 0)
             assert total(found, "sluiceway_requests_active") == total(found, "sluiceway_body_bytes_held") == 0
+
+    served(main())
+
+
+def test_a_request_that_was_sent_again_on_a_fresh_connection_is_counted(
+    tmp_path: Path, served: Callable[..., Any]
+) -> None:
+    async def main() -> None:
+        async with (
+            ScriptedUpstream([{"t": "{{OK}}"}], [{"fin": True}], [{"t": "{{OK}}"}]) as upstream,
+            gateway_before(tmp_path, f"{upstream.url}/v1") as live,
+        ):
+            for _ in range(2):
+                assert (await live.chat("m")).status == 200
+            found = await figures(live)
+            assert total(found, "sluiceway_upstream_stale_retries_total", 'provider="up"') == 1
+            assert total(await figures(live), "sluiceway_upstream_stale_retries_total") == 1
+            assert total(found, "sluiceway_attempts_total", 'result="200"') == 2
+
+    served(main())
+
+
+def test_an_upstream_that_asks_for_a_pause_is_shown_as_held(tmp_path: Path, served: Callable[..., Any]) -> None:
+    async def main() -> None:
+        body = '{"error":{"message":"slow down"}}'
+        busy = f"HTTP/1.1 429 Too Many\r\nRetry-After: 90\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+        async with (
+            ScriptedUpstream([{"t": busy}]) as upstream,
+            gateway_before(tmp_path, f"{upstream.url}/v1", retry={"attempts": 1}) as live,
+        ):
+            assert (await live.chat("m")).status == 429
+            assert total(await figures(live), "sluiceway_upstream_held", 'deployment="m"') == 1
+            status = (await live.get("/status", port=live.admin_port)).json()
+            assert status["upstreams"][0]["held"] is True
+            assert status["upstreams"][0]["attempts"] == {"429": 1}
 
     served(main())
 

@@ -70,6 +70,23 @@ def test_every_attempt_is_counted_with_its_result() -> None:
     assert figures.counts["attempts_total"] == expected
 
 
+def test_the_slower_of_two_attempts_at_once_is_counted_as_cancelled() -> None:
+    figures = counted(record(attempts="claude=200,grok=cancelled"))
+    assert figures.counts["attempts_total"] == {("claude", "200"): 1, ("grok", "cancelled"): 1}
+
+
+def test_a_request_counts_under_the_names_of_its_time() -> None:
+    metrics = Metrics()
+    metrics.adopt(("grok",))
+    metrics.record(record(), 11.0)
+    metrics.adopt(("claude",))
+    metrics.record(record(), 11.0)
+    metrics.sweep(11.0)
+    requests = metrics.figures.counts["requests_total"]
+    assert requests["grok", "2xx", "ok"] == requests["", "2xx", "ok"] == 1
+    assert metrics.figures.counts["attempts_total"] == {("grok", "200"): 1, ("", "200"): 1}
+
+
 def test_tokens_are_counted_by_kind_and_unknown_ones_not_at_all() -> None:
     figures = counted(record(usage=Usage(10, 20, cached=5)), record(usage=Usage(1, 2, reasoning=1)), record())
     expected = {("grok", "prompt"): 11, ("grok", "completion"): 22, ("grok", "cached"): 5, ("grok", "reasoning"): 1}
