@@ -23,7 +23,7 @@ USAGE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; returns 0 for good, 1 for findings, 2 for wrong usage, 78 for a configuration that cannot be served."""
+    """Run a verb; returns 0 for good, 1 for findings, 2 for wrong usage, 78 for a file that cannot be served."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] in (["-h"], ["--help"], ["help"]) or not given:
         print(_help())

@@ -79,7 +79,7 @@ class UpstreamRequest:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A secret that is valid now. `kind` key and bearer use `token`; aws uses the three others. Its repr tells nothing."""
+    """A secret that is valid now: `token` for key and bearer, the three others for aws. Its repr tells nothing."""
 
     kind: Literal["none", "key", "bearer", "aws"] = "none"
     token: str = ""

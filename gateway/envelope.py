@@ -26,10 +26,10 @@ class Envelope:
 
     __slots__ = (
         "_decoded",
+        "_found",
         "_overlay",
         "_parsed",
         "_raw",
-        "_found",
         "fields",
         "headers",
         "model",
@@ -99,7 +99,7 @@ class Envelope:
             if name in drop:
                 continue
             if name in self._spans:
-                start, end = self._spans[name]
+                _, end = self._spans[name]
                 edits.append((end - len(self.fields[name]), end, orjson.dumps(value)))
             else:
                 added.append(orjson.dumps(name) + b":" + orjson.dumps(value))
@@ -191,7 +191,7 @@ def _is_compact(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> bool:
 def _walk(raw: bytes, fields: Mapping[str, msgspec.Raw]) -> dict[str, tuple[int, int]]:
     """The same for any other text: keys and values are compared in order with the bytes.
 
-    A walk that reaches the closing brace proves that no key stands twice: the dict would have fewer members than the text.
+    A walk that reaches the closing brace proves that no key stands twice: else the dict would have fewer members.
     """
     spans: dict[str, tuple[int, int]] = {}
     position = _after(raw, 0, b"{")

@@ -1,7 +1,7 @@
 """A shorter way from parsed requests to the handler, around aiohttp's task, request and response per request.
 
-It replaces `RequestHandler.start` and so leans on private attributes of aiohttp 3.14: `possible` looks for them at start, and
-without them the ordinary way serves. Measured at 16 connections: 17-25 µs of 140 a request.
+It replaces `RequestHandler.start` and so leans on private attributes of aiohttp 3.14: `possible` looks for them at
+start, and without them the ordinary way serves. Measured at 16 connections: 17-25 µs of 140 a request.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from livegateway import ROOT
-from tests.corpus import Case, body, cases
 
 from gateway.config.models import abilities_of
 from gateway.config.plugins import Registry
@@ -22,6 +21,7 @@ from gateway.envelope import open_envelope
 from gateway.errors import UpstreamError
 from gateway.relay import Passthrough, Translated
 from gateway.sse import DONE, EventReader
+from tests.corpus import Case, body, cases
 
 TRANSLATED = {"anthropic": "claude-sonnet-4-5", "bedrock": "anthropic.claude-sonnet-4-5", "google": "gemini-2.5-flash"}
 FOLDERS = {"google": "gemini"}

@@ -1,4 +1,4 @@
-"""Three turns of a tool loop with thinking on: the provider gets its signed thoughts back unaltered (the demo checks)."""
+"""Three turns of a tool loop with thinking on: the provider gets its signed thoughts back (the demo checks)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the gateway puts right by itself, once: a clock that is off (LC-023), and a token that the provider has had enough of."""
+"""What the gateway puts right by itself, once: a clock that is off (LC-023), a token that has had its time."""
 
 from __future__ import annotations
 

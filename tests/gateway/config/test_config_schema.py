@@ -72,7 +72,12 @@ adapters:
 routings:
   r:
     strategy: weighted
-    targets: [d, {{use: d, weight: 1.5, when: {{stream: true, has_images: true, has_tools: false, min_input: 8k, max_input: 9k}}, limits: {{parallel: 5}}}}]
+    targets:
+      - d
+      - use: d
+        weight: 1.5
+        when: {{stream: true, has_images: true, has_tools: false, min_input: 8k, max_input: 9k}}
+        limits: {{parallel: 5}}
     fallback: [d]
     sticky: user
     hedge: {{after: p95, budget: 5%}}
