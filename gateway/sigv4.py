@@ -14,7 +14,7 @@ ALGORITHM = "AWS4-HMAC-SHA256"
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 
 
-def sign(  # noqa: PLR0913, PLR0917 - what a signature covers
+def sign(  # noqa: PLR0917 - what a signature covers
     method: str,
     url: str,
     headers: Mapping[str, str],

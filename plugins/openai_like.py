@@ -113,7 +113,7 @@ def never(target: Target) -> bool:
     return False
 
 
-def provider(  # noqa: PLR0913 - a record's fields, all by name
+def provider(
     name: str,
     rules: Callable[[Target], Rules],
     *,

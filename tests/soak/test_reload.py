@@ -14,7 +14,7 @@ from soak.clients import connected
 from soak.harness import MIB, MODES, Watched, many_descriptors, request, run, soaking
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
-SECONDS = 30
+SECONDS = 60
 STREAMS = 20
 CONNECTIONS = 20
 # Each connection asks this often: 200 requests per second in all.
