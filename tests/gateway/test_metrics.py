@@ -16,6 +16,7 @@ from gateway.contract import Usage
 from gateway.exposition import LINES, exposition, pieces_of
 from gateway.log import Record
 from gateway.metrics import CODES, ERRORS_KEPT, FAMILIES, SECONDS, Figures, Metrics
+from gateway.vitals import VITALS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -214,6 +215,15 @@ def test_every_family_is_named_and_described_once_however_many_pieces_it_takes()
     assert shown(text, "sluiceway_workers") == 2
     families = {family.name for family in text_string_to_metric_families(text)}
     assert {f"sluiceway_{name.removesuffix('_total')}" for name in FAMILIES if name in many().counts} <= families
+
+
+def test_every_metric_is_documented_as_it_is() -> None:
+    rows = (ROOT / "docs" / "metrics.md").read_text("utf-8").splitlines()
+    for name, family in FAMILIES.items():
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        assert f"| `sluiceway_{name}` | {family.kind} | {labels} | {family.about} |" in rows
+    for name, vital in VITALS.items():
+        assert f"| `{vital.full or f'sluiceway_{name}'}` | {vital.kind} |  | {vital.about} |" in rows
 
 
 def many(models: int = 100) -> Figures:
