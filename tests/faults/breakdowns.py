@@ -9,17 +9,23 @@ import os
 import resource
 import signal
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 from faults import living
 from faults.casefiles import call
+from faults.judging import headers_of
 from faults.living import Crowd, Facts, gone, metric, said, status, stopping, stream, until, whole, workers
 from faults.measuring import measured
+from faults.planned import Arrival, Planned
 from faults.reloads import has_status
-from faults.serving import KEY, Gateway, deployment, openai, serving
+from faults.serving import AWS_KEY, AWS_SECRET, KEY, Gateway, deployment, openai, serving
+from faults.test_model_names import CONVERSE
 from faults.wireclient import Seen, ask
+from upstreams import answer
 
 
 async def lc_013(folder: Path) -> Facts:
@@ -258,3 +264,27 @@ async def lc_029(folder: Path) -> Facts:
                 "process_survives": alive,
                 "excess": said("503 with Retry-After", polite and bool(refused) and len(answers) == 500),
             }
+
+
+async def lc_023(folder: Path) -> Facts:
+    """The provider's clock is an hour ahead of ours; it says so in the Date of its refusal."""
+    theirs = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    refused = answer(
+        '{"message": "Signature expired: 20260101T000000Z is now earlier than 20260101T005500Z"}',
+        "403 Forbidden",
+        X_Amzn_ErrorType="InvalidSignatureException",
+        Date=format_datetime(theirs, usegmt=True),
+    )
+
+    def serve(arrival: Arrival) -> list[dict[str, Any]]:
+        signed = datetime.strptime(headers_of(arrival.raw)["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return [{"t": answer(CONVERSE) if abs(signed - theirs) < timedelta(minutes=5) else refused}]
+
+    async with Planned(serve) as provider:
+        config = living.config(provider.url)
+        aws = {"access_key_id": AWS_KEY, "secret_access_key": AWS_SECRET, "region": "us-east-1"}
+        config["providers"] = {"a": {"type": "bedrock", "base_url": provider.url, **aws}}
+        config["deployments"] = {"m-r0": deployment("a", "anthropic.claude-3-5-sonnet-20241022-v2:0")}
+        async with serving(folder, config) as gateway:
+            served = await status(gateway) == 200
+            return {"one_retry_with_corrected_clock": served and len(provider.arrivals) == 2}

@@ -5,7 +5,6 @@ _REDIS = "limits are counted in memory; `state: {store: redis}` is refused by th
 NOT_DRIVEN = {
     "LC-016": "driven in tests/e2e/test_workers.py, by name",
     "LC-022": "driven in tests/e2e/test_lifecycle.py, by name",
-    "LC-023": "driven in tests/e2e/test_remedies.py, by name",
     "LC-024": _REDIS,
     "LC-025": _REDIS,
     "LC-026": _REDIS,
