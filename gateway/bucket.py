@@ -23,21 +23,10 @@ class Bucket:
         wait = max(self.full_at, now) + min(amount, per_minute) * each - MINUTE - now
         return wait if wait > SLACK * each else 0.0
 
-    def take(self, now: float, per_minute: float, amount: float) -> float:
-        """Take the amount, even if that is more than it holds; returns when it will be whole again."""
+    def take(self, now: float, per_minute: float, amount: float) -> None:
+        """Take the amount, even if that is more than it holds."""
         if per_minute > 0:
             self.full_at = max(self.full_at, now) + amount * MINUTE / per_minute
-        return self.full_at
-
-    def settle(self, now: float, per_minute: float, more: float, taken_until: float) -> None:
-        """It was so much more than was taken; a negative number gives some back.
-
-        `taken_until` is what `take` returned. What time has filled up since then is not given back once more.
-        """
-        if more > 0:
-            self.take(now, per_minute, more)
-        elif more < 0 < per_minute:
-            self.full_at -= min(-more * MINUTE / per_minute, max(0.0, taken_until - now))
 
     def rescale(self, now: float, before: float, after: float) -> None:
         """Go on with another rate; what was taken stays taken."""

@@ -45,39 +45,9 @@ def test_a_limit_of_nothing_lets_nothing_pass() -> None:
     bucket = Bucket()
     assert bucket.wait(0.0, 0, 1) == MINUTE
     assert bucket.left(0.0, 0) == 0
-    bucket.settle(0.0, 0, -5, bucket.take(0.0, 0, 5))
+    bucket.take(0.0, 0, 5)
     bucket.rescale(0.0, 600, 0)
     assert bucket.back_in(0.0) == 0.0
-
-
-def test_what_was_not_used_comes_back() -> None:
-    bucket = Bucket()
-    until = bucket.take(0.0, 600, 500)
-    bucket.settle(0.5, 600, -400, until)
-    assert bucket.left(0.5, 600) == 600 - 100 + 5
-
-
-def test_an_estimate_that_was_right_changes_nothing() -> None:
-    bucket = Bucket()
-    until = bucket.take(0.0, 600, 500)
-    bucket.settle(0.0, 600, 0, until)
-    assert bucket.left(0.0, 600) == 100
-
-
-def test_what_was_used_beyond_is_taken_even_from_a_bucket_that_was_whole_again() -> None:
-    bucket = Bucket()
-    until = bucket.take(0.0, 600, 10)
-    bucket.settle(30.0, 600, 90, until)
-    assert bucket.left(30.0, 600) == 510
-
-
-def test_what_time_has_filled_up_is_not_given_back_once_more() -> None:
-    bucket = Bucket()
-    until = bucket.take(0.0, 60, 60)
-    bucket.take(50.0, 60, 50)
-    bucket.settle(59.0, 60, -60, until)
-    # Of the first one second was outstanding still; without the bound the bucket would be whole again.
-    assert bucket.left(59.0, 60) == 10
 
 
 @pytest.mark.parametrize(
