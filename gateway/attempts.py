@@ -63,7 +63,7 @@ def settle(answer: Answer, upstreams: Upstreams, failure: GatewayError | None) -
     """Tell an upstream's health how an answer truly ended: None for well."""
     visit = answer.visit
     assert visit is not None
-    now = asyncio.get_running_loop().time()
+    now = upstreams.sweep.loop.time()
     visit.leave(now, tokens_of(answer.usage if answer.pump is None else answer.pump.usage()))
     if failure is None:
         visit.health.succeed(now, visit.began)
@@ -85,7 +85,7 @@ class _Journey:
         self._stamp = stamp
         self._upstreams = upstreams
         self._tries = tries
-        self._loop = asyncio.get_running_loop()
+        self._loop = upstreams.sweep.loop
         self._began = self._loop.time() if tries.began is None else tries.began
         self._plan: Plan | None = None
 

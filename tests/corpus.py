@@ -52,6 +52,8 @@ def body(case: Case) -> bytes:
 
 @cache
 def schema(name: str) -> Case:
-    """A JSON Schema of the corpus: `chat-strict`, `chat-real` or `chat`."""
+    """A JSON Schema of the corpus: `chat-strict`, `chat-real` or `chat`; skips where the corpus is absent."""
+    if not CORPUS.is_dir():
+        pytest.skip(f"no recorded traffic at {CORPUS.name}")
     loaded: Case = json.loads((CORPUS / "schema" / f"{name}.schema.json").read_bytes())
     return loaded

@@ -104,7 +104,7 @@ class Call:
         deadline: float,
         open_sink: Callable[[Call], Sink],
     ) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = sweep.loop
         self._endpoint = endpoint
         self._limits = limits
         self._sweep = sweep

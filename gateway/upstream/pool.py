@@ -34,6 +34,7 @@ class Endpoint:
         self._heads: dict[str, bytes] = {}
         self._origin = origin
         self._retired = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.stale_retries = 0
         self._fixed = f"host: {parts.netloc.rpartition('@')[2]}\r\n{lines(headers)}"
 
@@ -57,9 +58,15 @@ class Endpoint:
             start = self._heads[url] = f"{method} {path} HTTP/1.1\r\n{self._fixed}".encode("ascii")
         return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines(headers).encode("latin-1"), length)
 
+    def _now(self) -> float:
+        """The loop's time; the loop is asked for once, since on Python 3.11 each asking is a system call."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time()
+
     def idle(self) -> Connection | None:
         """A connection that is open and was used less than 15 s ago, if there is one."""
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         while self._idle:
             connection = self._idle.pop()
             if connection.closed:
@@ -81,7 +88,7 @@ class Endpoint:
         if self._retired or len(self._idle) >= MAX_IDLE:
             connection.abort()
             return
-        connection.idle_since = asyncio.get_running_loop().time()
+        connection.idle_since = self._now()
         self._idle.append(connection)
 
     def forget(self, connection: Connection) -> None:

@@ -21,15 +21,23 @@ class Sweep:
     def __init__(self) -> None:
         self._open: set[Timed] = set()
         self._handle: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.add = self._open.add
         self.discard = self._open.discard
 
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that this belongs to, asked for once: on Python 3.11 each asking is a system call."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
+
     def start(self) -> None:
         """Begin to sweep on the running loop."""
-        self._handle = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
+        self._handle = self.loop.call_later(INTERVAL, self._tick)
 
     def stop(self) -> None:
         """Stop sweeping."""
@@ -39,6 +47,6 @@ class Sweep:
     def _tick(self) -> None:
         # First, so that an error in one of them does not end the sweeping of all.
         self.start()
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         for timed in tuple(self._open):
             timed.sweep(now)
