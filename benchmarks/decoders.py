@@ -2,9 +2,9 @@
 
     python -m benchmarks.decoders
 
-The streams are the demo's own: text events. A row gives the best of fifteen runs in µs per event: the decoder alone,
-and with the encoder behind it, for reads of one event and of eight; the last column is the same work done line by line with the standard library (for Bedrock on
-frames that are already taken apart).
+The streams are the demo's own: text events. A row gives the best of fifteen runs in µs per event: the decoder
+alone, and with the encoder behind it, for reads of one event and of eight; the last column is the same work done
+line by line with the standard library (for Bedrock on frames that are already taken apart).
 """
 
 from __future__ import annotations
