@@ -7,11 +7,14 @@ BIN := $(VENV)/bin
 serve: $(VENV)/installed
 	$(BIN)/sluiceway serve
 
+# Real sockets, real processes, real time: what fails while the machine is busy with something else is tried once more.
+PYTEST := $(BIN)/python -m pytest -o addopts="-q --strict-markers --import-mode=importlib"
+
 test: $(VENV)/tested
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(PYTEST) -n 2 -m "not slow" || $(PYTEST) -m "not slow" --last-failed
 
 slow: $(VENV)/tested
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow || $(PYTEST) -m slow --last-failed
 
 check: $(VENV)/tested
 	$(BIN)/ruff format --check .
