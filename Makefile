@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: serve test slow check bench docs clean
+.PHONY: serve test slow check docs clean
 
 serve: $(VENV)/installed
 	$(BIN)/sluiceway serve
