@@ -22,7 +22,7 @@ from gateway.contract import Usage
 
 # Lines kept while the reader of the log does not read; more are counted and dropped.
 QUEUE = 50_000
-BATCH = 500
+BATCH = 200
 
 
 @dataclass(slots=True)
@@ -87,6 +87,8 @@ class Log:
         """Write down a request that has ended at this loop time."""
         if self._access:
             self._fresh.append((time.time(), ended, record))
+            if len(self._fresh) >= BATCH:
+                self.sweep(ended)
 
     def news(self, level: str, message: str, **fields: Any) -> None:
         """Write down something about the gateway itself; no field may hold a secret or a client's bytes."""

@@ -116,6 +116,10 @@ class Figures:
         self.errors.extend(more.errors)
 
 
+# Records that wait to be counted hold their request's strings.
+BATCH = 200
+
+
 class Metrics:
     """Counts the requests of one process. `figures` holds what was counted when `fold` was last called.
 
@@ -138,6 +142,8 @@ class Metrics:
     def record(self, record: Record, ended: float) -> None:
         """A request has ended at this loop time."""
         self._fresh.append((record, ended))
+        if len(self._fresh) >= BATCH:
+            self.fold()
 
     def sweep(self, now: float) -> None:
         """Count what has come."""
