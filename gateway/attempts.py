@@ -156,7 +156,7 @@ class _Journey:
 
     async def _wait(self, step: Step, seconds: float) -> None:
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)  # the back-off before the same upstream
         except BaseException:
             # The client has gone: the retry that was counted will not be made.
             self._upstreams.health_of(step.attempt.deployment).retries -= 1

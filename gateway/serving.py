@@ -142,7 +142,7 @@ class Serving:
         until = loop.time() + seconds
         # Looks at counters, so that nothing on the request path has to know of the drain.
         while not claim() and loop.time() < until and not hurry.is_set():  # noqa: ASYNC110
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(LOOK)  # only while draining
 
 
 class Refusals:

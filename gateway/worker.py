@@ -67,7 +67,7 @@ class WorkerProcess:
 
     async def _report(self, line: Line) -> None:
         while True:
-            await asyncio.sleep(REPORT)
+            await asyncio.sleep(REPORT)  # counts go up in batches
             self._say(line, "vitals")
 
     def _say(self, line: Line, kind: str) -> None:
