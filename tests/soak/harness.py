@@ -106,6 +106,21 @@ class Watched(Gateway):
         told = json.loads(self._told.read_text())
         return Holds(**told, descriptors=self.watched.num_fds(), rss=self.watched.memory_info().rss, upstream=upstream)
 
+    async def at_rest(self, seconds: float = 10.0) -> Holds:
+        """What it holds when nothing is under way: connections that were closed take a moment to be gone.
+
+        What is not gone after so many seconds is in the answer.
+        """
+        await self.calm(seconds)
+        until = time.monotonic() + seconds
+        while True:
+            first = await self.provider.seen()
+            found = await self.holds()
+            still = first["open"] == (await self.provider.seen())["open"]
+            if (still and not any(found.alive.values())) or time.monotonic() > until:
+                return found
+            await asyncio.sleep(0.1)
+
     async def calm(self, seconds: float = 5.0) -> None:
         """Wait until no request is under way, here and at the provider."""
         async with asyncio.timeout(seconds):

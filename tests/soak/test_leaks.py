@@ -88,12 +88,10 @@ def test_ten_thousand_aborted_requests_leave_nothing_behind(tmp_path: Path) -> N
 
             await warm(gateway)
             await crowd(WARM, AT_ONCE, one)
-            await gateway.calm()
-            before = await gateway.holds()
+            before = await gateway.at_rest()
             with took("aborts"):
                 await crowd(COUNT, AT_ONCE, one)
-            await gateway.calm()
-            after = await gateway.holds()
+            after = await gateway.at_rest()
             shown("aborts", before, after)
             await gateway.logged()
             codes = Counter(line["code"] for line in gateway.access)
@@ -121,12 +119,11 @@ def test_ten_thousand_upstream_resets_leave_nothing_behind(tmp_path: Path) -> No
 
             await warm(gateway)
             await crowd(WARM, AT_ONCE, one)
-            before = await gateway.holds()
+            before = await gateway.at_rest()
             ends.clear()
             with took("resets"):
                 await crowd(COUNT, AT_ONCE, one)
-            await gateway.calm()
-            after = await gateway.holds()
+            after = await gateway.at_rest()
             shown("resets", before, after)
             print(ends)
             assert_the_same(before, after)

@@ -34,7 +34,7 @@ def test_a_reload_every_second_fails_no_request_and_breaks_no_stream(tmp_path: P
 
     async def main() -> None:
         async with soaking(tmp_path, retry={"attempts": 1, "timeouts": {"total": "120s"}}) as gateway:
-            before = await gateway.holds()
+            before = await gateway.at_rest()
             until = time.monotonic() + SECONDS
             failed: list[bytes] = []
             asked = 0
@@ -68,8 +68,7 @@ def test_a_reload_every_second_fails_no_request_and_breaks_no_stream(tmp_path: P
             assert failed == []
             assert asked > 100 * SECONDS
             assert reloaded >= SECONDS * 0.8
-            await gateway.calm()
-            after = await gateway.holds()
+            after = await gateway.at_rest()
             print(f"rss {before.rss / MIB:.1f} -> {after.rss / MIB:.1f} MiB, accounts {after.objects['Account']}")
             assert after.alive == before.alive
             assert after.tasks == before.tasks

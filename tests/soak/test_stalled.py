@@ -25,7 +25,7 @@ def test_stalled_clients_of_a_fast_provider_stay_small_and_are_cut(tmp_path: Pat
                 wire = await connected(gateway.port)
                 assert await wire.ask(request(gateway, "quick", stream=True))
                 wire.leave(reset=False)
-            before = await gateway.holds()
+            before = await gateway.at_rest()
             began = time.monotonic()
             sleepers = [await stalled(gateway.port, request(gateway, "flood", stream=True)) for _ in range(COUNT)]
             await still(gateway)
@@ -40,7 +40,7 @@ def test_stalled_clients_of_a_fast_provider_stay_small_and_are_cut(tmp_path: Pat
             assert each <= 512
             assert slope <= 10
             await gateway.calm(then + 15 + 2 - time.monotonic())
-            after = await gateway.holds()
+            after = await gateway.at_rest()
             print(
                 f"cut after {time.monotonic() - began:.1f} s, rss {before.rss / MIB:.0f} -> {after.rss / MIB:.0f} MiB"
             )
@@ -66,12 +66,12 @@ async def still(gateway: Watched) -> None:
 def test_a_client_that_never_reads_a_whole_answer_is_cut_as_well(tmp_path: Path) -> None:
     async def main() -> None:
         async with soaking(tmp_path, server={"write_timeout": "2s"}) as gateway:
-            before = await gateway.holds()
+            before = await gateway.at_rest()
             sleepers = [await stalled(gateway.port, request(gateway, "big", stream=False)) for _ in range(8)]
             async with asyncio.timeout(7):
                 while await gateway.vital("connections") or not (await gateway.provider.seen())["requests"]:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            after = await gateway.holds()
+            after = await gateway.at_rest()
             assert after.alive == before.alive
             for sleeper in sleepers:
                 sleeper.close()

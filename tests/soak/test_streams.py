@@ -56,7 +56,7 @@ async def slow_streams(gateway: Watched, count: int, seconds: int) -> Outcome:
         wires.append(wire)
         wire.transport.write(request(gateway, "tick", stream=True, events=seconds))
 
-    before = await gateway.holds()
+    before = await gateway.at_rest()
     await crowd(count + 50, 100, one)
     await asyncio.sleep(SETTLED)
     await gateway.holds()
@@ -87,8 +87,7 @@ async def soaked(folder: Path, count: int, seconds: int) -> Outcome:
             wire.leave(reset=False)
         outcome = await slow_streams(gateway, count, seconds)
         print(outcome.told())
-        await gateway.calm()
-        after = await gateway.holds()
+        after = await gateway.at_rest()
         assert after.alive == outcome.before.alive
         return outcome
 
