@@ -55,6 +55,7 @@ class Record:
     usage: Usage | None = None
     choice: str = ""
     mirror: bool = False
+    trace_id: str = ""
 
 
 class Log:
@@ -199,6 +200,8 @@ def fields(record: Record, ended: float) -> dict[str, Any]:
         "duration_ms": round((ended - record.began) * 1000, 1),
         "code": record.code,
     }
+    if record.trace_id:
+        line["trace_id"] = record.trace_id
     if record.choice:
         line["choice"] = record.choice
     if record.mirror:

@@ -31,10 +31,11 @@ from gateway.log import Log, Record
 from gateway.metrics import Metrics
 from gateway.mirror import Mirrors
 from gateway.router import Router, not_found
+from gateway.tracing.context import PARENT, STATE, read_parent
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# Client headers that attempts and plugins may look at, besides those that a routing chooses by.
-READABLE = ("idempotency-key", "traceparent", "tracestate", "anthropic-beta")
+# Client headers that attempts and plugins may look at, besides those that a routing chooses by and the trace context.
+READABLE = ("idempotency-key", "anthropic-beta")
 EVENT_STREAM = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -207,6 +208,9 @@ class Proxy:
         record.read = time.perf_counter()
         headers = request.head.headers
         readable = {name: headers[name] for name in READABLE if name in headers}
+        if PARENT in headers and (parent := read_parent(headers.getall(PARENT), headers.getall(STATE, ()))):
+            record.trace_id = parent.trace
+            readable.update(parent.headers())
         for name in snapshot.router.headers:
             if name in headers:
                 readable[name] = headers[name]

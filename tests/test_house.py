@@ -55,7 +55,7 @@ ROOMS = (
         "upstream",
         "watchdog",
     ),
-    ("exposition", "front", "images", "plan", "pump", "router", "status"),
+    ("exposition", "front", "images", "plan", "pump", "router", "status", "tracing"),
     ("admin", "capabilities", "exchange", "fastlane", "intake"),
     ("fan", "gauges", "pages"),
     ("attempts", "lifecycle"),
