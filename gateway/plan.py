@@ -144,7 +144,7 @@ class Plan:
             self._waits.append(health.held_until - now)
             return Obstacle.HELD
         for gate in step.gates:
-            wait = self._counts.quota(gate.name).wait(now, gate.rates, self._tokens)
+            wait, _ = self._counts.quota(gate.name).obstacle(now, gate.rates, self._tokens)
             if wait:
                 self._waits.append(wait)
                 return Obstacle.LIMIT

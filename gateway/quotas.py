@@ -1,10 +1,11 @@
-"""How much one target takes: requests and tokens per minute, requests at once; the clock is an argument."""
+"""How much one name may take, a client key's or a target's: requests and tokens per minute, requests at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-MINUTE = 60.0
+from gateway.bucket import Bucket
+
 # Nobody knows when a request in flight ends; this is what a client is told when only that would help.
 SOON = 1.0
 MOST_SAVED = 10.0
@@ -12,11 +13,19 @@ MOST_SAVED = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The limits of one target; None is no limit."""
+    """The limits of one name in one process; None is no limit."""
 
-    rpm: int | None = None
-    tpm: int | None = None
+    rpm: float | None = None
+    tpm: float | None = None
     parallel: int | None = None
+
+    def share(self, workers: int) -> Rates:
+        """What each of so many processes may grant; one request at once is the least."""
+        return Rates(
+            self.rpm / workers if self.rpm is not None else None,
+            self.tpm / workers if self.tpm is not None else None,
+            max(1, self.parallel // workers) if self.parallel is not None else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,51 +37,61 @@ class Gate:
 
 
 class Quota:
-    """What one target has taken. Each rate is a bucket that holds a minute's worth and fills steadily.
+    """What one name has taken; the clock is an argument.
 
-    A bucket is one number, the time at which it will be full again (the generic cell rate algorithm).
+    Tokens of running requests are `reserved` by an estimate; the bucket holds those that were truly used.
     """
 
-    __slots__ = ("_requests_full", "_tokens_full", "active")
+    __slots__ = ("active", "requests", "reserved", "tokens")
 
     def __init__(self) -> None:
         self.active = 0
-        self._requests_full = 0.0
-        self._tokens_full = 0.0
+        self.reserved = 0
+        self.requests = Bucket()
+        self.tokens = Bucket()
 
-    def wait(self, now: float, rates: Rates, tokens: int) -> float:
-        """Seconds until it takes a request of so many tokens; 0 when it does so now."""
-        wait = 0.0
+    def obstacle(self, now: float, rates: Rates, tokens: int) -> tuple[float, str]:
+        """The limit that keeps out a request of so many tokens for longest, and for how many seconds; 0 for none."""
+        wait, limit = 0.0, ""
         if rates.parallel is not None and self.active >= rates.parallel:
-            wait = SOON
-        if rates.rpm is not None:
-            wait = max(wait, _wait(now, self._requests_full, rates.rpm, 1))
-        if rates.tpm is not None:
-            wait = max(wait, _wait(now, self._tokens_full, rates.tpm, tokens))
-        return wait
+            wait, limit = SOON, "parallel"
+        if rates.rpm is not None and (needed := self.requests.wait(now, rates.rpm, 1)) > wait:
+            wait, limit = needed, "requests"
+        if rates.tpm is not None and (needed := self._wait_for_tokens(now, rates.tpm, tokens)) > wait:
+            wait, limit = needed, "tokens"
+        return wait, limit
 
-    def take(self, now: float, rates: Rates, tokens: int) -> float:
-        """A request begins; returns what `end` needs to know of it."""
+    def take(self, now: float, rates: Rates, tokens: int) -> None:
+        """A request of about so many tokens begins."""
         self.active += 1
+        self.reserved += tokens
         if rates.rpm is not None:
-            self._requests_full = max(self._requests_full, now) + MINUTE / rates.rpm
-        if rates.tpm is not None:
-            self._tokens_full = max(self._tokens_full, now) + tokens * MINUTE / rates.tpm
-        return self._tokens_full
+            self.requests.take(now, rates.rpm, 1)
 
-    def end(self, now: float, rates: Rates, more_tokens: int, taken_until: float) -> None:
-        """It has ended, and took so many tokens more than was thought.
-
-        A negative number gives some back, except for what time has filled up since then.
-        """
+    def end(self, now: float, rates: Rates, reserved: int, used: int) -> None:
+        """It has ended: those that it used count in place of those that were reserved for it."""
         self.active -= 1
-        if rates.tpm is None:
-            return
-        seconds = more_tokens * MINUTE / rates.tpm
-        if seconds < 0:
-            self._tokens_full -= min(-seconds, max(0.0, taken_until - now))
-        else:
-            self._tokens_full = max(self._tokens_full, now) + seconds
+        self.reserved -= reserved
+        if rates.tpm is not None:
+            self.tokens.take(now, rates.tpm, used)
+
+    def left(self, now: float, tpm: float) -> int:
+        """Tokens that a request may reserve."""
+        return max(0, self.tokens.left(now, tpm) - self.reserved)
+
+    def rescale(self, now: float, before: Rates, after: Rates) -> None:
+        """Go on with other rates; what was used stays used."""
+        if before.rpm is not None and after.rpm is not None:
+            self.requests.rescale(now, before.rpm, after.rpm)
+        if before.tpm is not None and after.tpm is not None:
+            self.tokens.rescale(now, before.tpm, after.tpm)
+
+    def _wait_for_tokens(self, now: float, tpm: float, tokens: int) -> float:
+        """A request larger than its limit is let in when nothing else is under way and no token was used lately."""
+        wait = self.tokens.wait(now, tpm, self.reserved + tokens)
+        if self.reserved and self.reserved + tokens > tpm:
+            return max(SOON, wait)
+        return wait
 
 
 class Allowance:
@@ -112,11 +131,3 @@ class Counts:
     def allowance(self, name: str) -> Allowance:
         """What a routing may do beside its requests."""
         return self.allowances.get(name) or self.allowances.setdefault(name, Allowance())
-
-
-def _wait(now: float, full_at: float, per_minute: int, amount: int) -> float:
-    """Seconds until the bucket holds the amount; what is more than a minute's worth needs a full one."""
-    needed = min(amount, per_minute) * MINUTE / per_minute
-    wait = max(full_at, now) + needed - MINUTE - now
-    # Below a microsecond it is an error of rounding.
-    return wait if wait > 1e-6 else 0.0

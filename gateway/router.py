@@ -38,13 +38,14 @@ class Router:
         abilities: Callable[[Provider, str], Mapping[str, Any]],
     ) -> None:
         self._retry = config.retry
+        self._workers = config.server.workers
         self._attempts: dict[str, Attempt] = {}
         self._wild: list[tuple[str, Attempt]] = []
         for name, deployment in config.deployments.items():
             entry = config.providers[deployment.provider]
             provider = providers[entry.type]
             options = {**entry.options, "api_key": True} if entry.api_key else dict(entry.options)
-            attempt = _attempt(name, deployment, provider, entry.base_url, options, abilities)
+            attempt = _attempt(name, deployment, provider, entry.base_url, options, abilities, self._workers)
             if entry.fetch_images:
                 attempt = replace(attempt, fetch_images=True)
             if name.endswith("*"):
@@ -125,7 +126,7 @@ class Router:
                 place = f"{number} of {len(routing.targets)}"
                 if routing.strategy != "priority":
                     place = f"{target.weight / shares:.0%}"
-                gates = _gates(f"{name} -> {target.use}", target.limits, bounded=True)
+                gates = _gates(f"{name} -> {target.use}", target.limits, self._workers, bounded=True)
                 targets.append(Branch(node, target.use, place, target.weight, target.when, gates))
         fallback = [
             Branch(node, use, f"fallback {number}")
@@ -193,9 +194,9 @@ def _is_fixed(routing: Routing, nodes: Sequence[Attempt | Choice]) -> bool:
     return own and all(isinstance(node, Attempt) or node.fixed for node in nodes)
 
 
-def _gates(name: str, limits: Allowed, *, bounded: bool) -> tuple[Gate, ...]:
-    """The gate of one entry's limits; with `bounded` it also counts requests at once."""
-    rates = Rates(limits.rpm, limits.tpm, limits.parallel if bounded else None)
+def _gates(name: str, limits: Allowed, workers: int, *, bounded: bool) -> tuple[Gate, ...]:
+    """The gate of one entry's limits in one of so many processes; with `bounded` it also counts requests at once."""
+    rates = Rates(limits.rpm, limits.tpm, limits.parallel if bounded else None).share(workers)
     return (Gate(name, rates),) if rates != Rates() else ()
 
 
@@ -228,6 +229,7 @@ def _attempt(
     base_url: str,
     options: Mapping[str, Any],
     abilities: Callable[[Provider, str], Mapping[str, Any]],
+    workers: int,
 ) -> Attempt:
     family = deployment.base_model or deployment.model
     target = Target(
@@ -262,7 +264,13 @@ def _attempt(
         deployment.retry,
         echo=deployment.echo_model == "requested",
         deployment=name,
-        room=Room(deployment.limits.parallel or PARALLEL, deployment.queue.length, deployment.queue.wait),
+        room=_room(deployment, workers),
         rule=BreakerRule(breaker.failures, breaker.window, breaker.open, breaker.hard),
-        gates=_gates(name, deployment.limits, bounded=False),
+        gates=_gates(name, deployment.limits, workers, bounded=False),
     )
+
+
+def _room(deployment: Deployment, workers: int) -> Room:
+    parallel = deployment.limits.parallel
+    most = max(1, parallel // workers) if parallel else PARALLEL
+    return Room(most, deployment.queue.length, deployment.queue.wait)

@@ -12,7 +12,7 @@ from gateway.quotas import Counts, Gate
 class Visit:
     """A place at an upstream, taken when this is made and given back once by `leave`. `began` is a time of the loop."""
 
-    __slots__ = ("_counts", "_gates", "_probe", "_retry", "_taken", "_tokens", "began", "health")
+    __slots__ = ("_counts", "_gates", "_probe", "_retry", "_tokens", "began", "health")
 
     def __init__(self, health: Health, now: float, *, retry: bool, placed: bool) -> None:
         self.began = now
@@ -21,14 +21,14 @@ class Visit:
         # The plan has counted the retry already, when it decided on it.
         self._retry = retry
         self._gates: Sequence[Gate] = ()
-        self._taken: Sequence[float] = ()
         self._tokens = 0
         self._counts: Counts | None = None
 
     def pass_gates(self, gates: Sequence[Gate], counts: Counts, tokens: int) -> None:
         """Take a request of about so many tokens from limits."""
         self._gates, self._counts, self._tokens = gates, counts, tokens
-        self._taken = [counts.quota(gate.name).take(self.began, gate.rates, tokens) for gate in gates]
+        for gate in gates:
+            counts.quota(gate.name).take(self.began, gate.rates, tokens)
 
     def answered(self) -> None:
         """The upstream has begun to answer: from here on it is no retry but a request like any other."""
@@ -40,9 +40,9 @@ class Visit:
         """It has come to its end, and used so many tokens; None when nobody knows."""
         self.health.end(retry=self._retry, probe=self._probe)
         if self._counts is not None:
-            more = 0 if used is None else used - self._tokens
-            for gate, until in zip(self._gates, self._taken, strict=True):
-                self._counts.quota(gate.name).end(now, gate.rates, more, until)
+            reserved = self._tokens
+            for gate in self._gates:
+                self._counts.quota(gate.name).end(now, gate.rates, reserved, reserved if used is None else used)
 
 
 def tokens_of(usage: Usage | None) -> int | None:

@@ -221,6 +221,7 @@ def test_a_target_over_its_limit_is_passed_over() -> None:
     assert name(fleet.plan().pick(0)) == "b"
     fleet.limit("b", Rates(tpm=5))
     fleet.counts.quota("b").take(0, Rates(tpm=5), 5)
+    fleet.counts.quota("b").end(0, Rates(tpm=5), 5, 5)
     plan = fleet.plan()
     assert plan.pick(30) is None
     assert plan.refusal(30).retry_after == pytest.approx(30)

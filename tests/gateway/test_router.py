@@ -24,6 +24,7 @@ from gateway.config.types import (
     Retry,
     RouteTarget,
     Routing,
+    Server,
     Timeouts,
     When,
 )
@@ -429,3 +430,14 @@ def test_the_headers_that_routings_choose_by_are_known() -> None:
         "t": Routing(targets=use(a=1)),
     }
     assert router(deployments=DEPLOYMENTS, routings=routings).headers == ["x-session"]
+
+
+def test_each_of_several_workers_grants_its_share_of_a_targets_limits() -> None:
+    limits = Limits(rpm=8, parallel=6)
+    config = {
+        "deployments": {"a": Deployment(provider="oa", model="m", limits=limits)},
+        "routings": {"r": Routing(targets=(RouteTarget(use="a", limits=limits),))},
+    }
+    (step,) = router(**config, server=Server(workers=4)).resolve("r").steps
+    assert [gate.rates for gate in step.gates] == [Rates(2, None, 1), Rates(2)]
+    assert step.attempt.room.parallel == 1
