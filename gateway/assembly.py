@@ -12,12 +12,13 @@ from gateway.config.models import abilities_of
 from gateway.config.types import Config, ProviderEntry
 from gateway.contract import Provider
 from gateway.credentials import Source, source
+from gateway.egress import read_proxy
 from gateway.exchange import Upstreams
 from gateway.log import News
 from gateway.proxy import Snapshot
 from gateway.router import Router
 from gateway.upstream import Account, Sweep
-from gateway.upstream.dial import Resolver
+from gateway.upstream.names import Resolver
 
 USER_AGENT = "sluiceway"
 FIXED_HEADERS = {"user-agent": USER_AGENT, "accept-encoding": "identity"}
@@ -58,9 +59,12 @@ class Assembly:
         secrets: dict[str, Source] = {}
         for name, entry in config.providers.items():
             headers = {**FIXED_HEADERS, **{key.lower(): value.reveal() for key, value in entry.headers.items()}}
-            key: Key = (name, entry.base_url, tuple(sorted(headers.items())), str(entry.ca_file or ""))
+            key: Key = (name, entry.base_url, tuple(sorted(headers.items())), str(entry.ca_file or ""), entry.proxy)
             by_name[name] = accounts[key] = self._accounts.get(key) or Account(
-                headers, self._resolver, str(entry.ca_file) if entry.ca_file else None
+                headers,
+                self._resolver,
+                str(entry.ca_file) if entry.ca_file else None,
+                read_proxy(entry.proxy.reveal()) if entry.proxy else None,
             )
             kind, options = _secret(self._providers[entry.type], entry)
             key = (name, kind, repr(sorted(options.items())))
@@ -115,4 +119,6 @@ class Assembly:
 def _secret(provider: Provider, entry: ProviderEntry) -> tuple[str, dict[str, Any]]:
     """Which source keeps the entry's secret, and what the source needs to know."""
     options = entry.revealed()
+    if entry.proxy:
+        options["proxy"] = entry.proxy.reveal()
     return provider.credential(options), options

@@ -15,8 +15,9 @@ from gateway.envelope import Envelope
 from gateway.errors import BadUpstreamResponse, InvalidRequest, UpstreamError
 from gateway.hub import Json
 from gateway.limits import Ledger
-from gateway.upstream.dial import Address, Resolver, tls_context
+from gateway.upstream.dial import tls_context
 from gateway.upstream.framing import Framing
+from gateway.upstream.names import Address, Resolver
 from gateway.urls import BadUrl, Site, public, site
 
 MIB = 1024 * 1024

@@ -31,7 +31,7 @@ CODES = frozenset(
         *("unknown_parameter", "unsupported_dialect", "unsupported_media_type", "unsupported_parameter"),
         *("unsupported_value", "upstream_auth_error", "upstream_bad_response", "upstream_connect_error"),
         *("upstream_connect_timeout", "upstream_dns_error", "upstream_error", "upstream_idle_timeout"),
-        *("upstream_reset", "upstream_timeout", "upstream_tls_error", "upstream_truncated"),
+        *("upstream_proxy_error", "upstream_reset", "upstream_timeout", "upstream_tls_error", "upstream_truncated"),
     )
 )
 STATUSES = frozenset(str(status.value) for status in HTTPStatus)

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -30,6 +29,7 @@ from gateway.config.plugins import Registry
 from gateway.config.types import Config
 from gateway.contract import ChatRequest, Credential, UpstreamRequest
 from gateway.dialects.openai_chat import DIALECT
+from gateway.egress import host_header, masked
 from gateway.errors import GatewayError
 from gateway.exchange import adapted
 from gateway.hub import Json
@@ -75,7 +75,10 @@ def run(arguments: Sequence[str]) -> int:
 
 def _placed(step: Step, chat: ChatRequest, config: Config) -> Json:
     """A step of the route: the attempt, and why it stands where it does."""
-    plan = explained(step.attempt, chat, config.providers[step.attempt.account].headers)
+    entry = config.providers[step.attempt.account]
+    plan = explained(step.attempt, chat, entry.headers)
+    if entry.proxy:
+        plan["proxy"] = masked(entry.proxy.reveal())
     limits = {gate.name: {key: value for key, value in asdict(gate.rates).items() if value} for gate in step.gates}
     return plan | ({"why": step.why} if step.why else {}) | ({"limits": limits} if limits else {})
 
@@ -108,7 +111,7 @@ def _request(attempt: Attempt, request: UpstreamRequest, own: Iterable[str]) -> 
     kind: Any = {"key": "key", "aws": "aws"}.get(attempt.provider.credential(attempt.target.options), "bearer")
     credential = Credential(kind, token=MASK, access_key=MASK, secret_key=MASK)
     headers = {
-        "host": urlsplit(request.url).netloc.rpartition("@")[2],
+        "host": host_header(request.url),
         **FIXED_HEADERS,
         **{name.lower(): MASK for name in own},
         "content-type": "application/json",
@@ -140,6 +143,8 @@ def _print(number: int, plan: Json) -> None:
     print(f"attempt {number}: {plan['deployment']} ({plan['provider']})")
     if why := plan.get("why"):
         print(f"  chosen by {why}")
+    if proxy := plan.get("proxy"):
+        print(f"  via the proxy {proxy}")
     for name, limits in plan.get("limits", {}).items():
         print(f"  within {name}: {', '.join(f'{key} {value}' for key, value in limits.items())}")
     for name, row in plan["parameters"].items():

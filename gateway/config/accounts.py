@@ -14,8 +14,9 @@ from gateway.config.findings import Findings, Mark, nearest
 from gateway.config.plugins import NoProvider
 from gateway.config.secrets import Secret
 from gateway.config.types import Config, ProviderEntry
-from gateway.config.urls import LABEL, is_loopback, url_problem
+from gateway.config.urls import LABEL, is_local, url_problem
 from gateway.contract import Problem, Provider
+from gateway.egress import BadProxy, read_proxy, socket_path
 
 COMMON = ("type", "base_url", "api_key", "headers", "ca_file", "proxy", "fetch_images")
 # Headers that the gateway writes itself, or that belong to one connection.
@@ -64,6 +65,7 @@ class Accounts:
         self._report(f"providers.{name}", ("providers", name), problems)
         self._known[name] = provider, entry, problems
         entry = replace(entry, base_url=self._base_url(name, entry, provider))
+        self._check_proxy(name, entry)
         self._check_secrets(name, entry)
         return entry
 
@@ -91,8 +93,7 @@ class Accounts:
         if problem := url_problem(url):
             self._error(name, "base_url", problem)
             return ""
-        parts = urlsplit(url)
-        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        if urlsplit(url).scheme == "http" and not is_local(url):
             message = "plain http to a host that is not loopback: key and prompts travel in clear text"
             self._found.warning(self._mark(("providers", name), "base_url"), f"providers.{name}.base_url", message)
         return url.rstrip("/")
@@ -127,10 +128,20 @@ class Accounts:
         if entry.api_key and not _VALUE.fullmatch(entry.api_key.reveal()):
             self._error(name, "api_key", "cannot be sent in a header: printable ASCII only")
 
-    def _check_secrets(self, name: str, entry: ProviderEntry) -> None:
-        if is_loopback(urlsplit(entry.base_url).hostname or ""):
+    def _check_proxy(self, name: str, entry: ProviderEntry) -> None:
+        if entry.proxy is None:
             return
-        secrets = {"api_key": entry.api_key, "proxy": entry.proxy, **entry.options}
+        try:
+            read_proxy(entry.proxy.reveal())
+        except BadProxy as error:
+            self._error(name, "proxy", str(error))
+        if socket_path(entry.base_url):
+            self._error(name, "proxy", "leads nowhere: base_url is a socket on this machine")
+
+    def _check_secrets(self, name: str, entry: ProviderEntry) -> None:
+        if is_local(entry.base_url):
+            return
+        secrets = {"api_key": entry.api_key, "proxy": _password(entry.proxy), **entry.options}
         for option, value in secrets.items():
             if any(secret.source == "literal" for secret in _secrets(value)):
                 warn_literal(self._mark(("providers", name), option), f"providers.{name}.{option}", self)
@@ -164,6 +175,11 @@ class Accounts:
 def warn_literal(mark: Mark, where: str, accounts: Accounts) -> None:
     """Warn of a secret that stands in the file itself."""
     accounts.warn(mark, where, "a secret in the file itself: write {env: NAME}, {file: path} or {credential: name}")
+
+
+def _password(proxy: Secret | None) -> Secret | None:
+    """The proxy's URL when it is a secret."""
+    return proxy if proxy and "@" in proxy.reveal() else None
 
 
 def _secrets(value: object) -> Iterator[Secret]:

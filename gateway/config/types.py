@@ -158,7 +158,10 @@ class Price(Entry, frozen=True, kw_only=True):
 
 
 class ProviderEntry(Entry, frozen=True, kw_only=True):
-    """One account at a provider. `base_url` is complete; `options` are the provider's own, references resolved."""
+    """One account at a provider. `base_url` is complete; `options` are the provider's own, references resolved.
+
+    `proxy` is an HTTP proxy for whatever is asked of the provider: `http://user:password@host:port`.
+    """
 
     type: str
     base_url: str = ""

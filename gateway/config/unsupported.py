@@ -31,7 +31,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported("server.tls", "put a TLS terminator in front"),
     Unsupported("server.cors", "browsers are not answered"),
     Unsupported("server.demo", "only host:port", _starts("unix:", "fd:")),
-    Unsupported("providers.*.proxy", "upstreams are called directly"),
     Unsupported("state.store", "only memory", _is("redis")),
     Unsupported("telemetry.otlp", "no traces are sent"),
     Unsupported("keys.*.limits.budget", "nothing is priced"),

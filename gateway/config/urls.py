@@ -6,7 +6,8 @@ import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-_HOST = re.compile(r"[a-z0-9]([a-z0-9_-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9_-]*[a-z0-9])?)*\.?", re.IGNORECASE)
+from gateway.egress import UNIX, UNIX_EXAMPLE, is_ip, socket_path, socket_problem, valid_host
+
 _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*")
 
 LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -22,17 +23,32 @@ def url_problem(url: str) -> str:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         return "not a URL"
-    if parts.scheme not in ("http", "https"):
-        return "must begin with https:// or http://"
+    if problem := _scheme_problem(parts.scheme):
+        return problem
     if "@" in parts.netloc:
         return "must not hold credentials: use api_key"
     if "?" in url or "#" in url:
         return "must not have a query or a fragment"
-    if not (_HOST.fullmatch(host) or (":" in host and _is_ip(host))):
-        return "has no valid host"
+    if problem := socket_problem(url) if parts.scheme == UNIX else _host_problem(host):
+        return problem
     if not _PATH.fullmatch(parts.path) or {".", ".."} & set(parts.path.split("/")):
         return "has no valid path"
     return ""
+
+
+def _scheme_problem(scheme: str) -> str:
+    if scheme == "unix":
+        return f"must be written {UNIX_EXAMPLE}"
+    return "" if scheme in ("http", "https", UNIX) else "must begin with https:// or http://"
+
+
+def _host_problem(host: str) -> str:
+    return "" if valid_host(host) else "has no valid host"
+
+
+def is_local(url: str) -> bool:
+    """Does the URL lead to this machine only?"""
+    return bool(socket_path(url)) or is_loopback(urlsplit(url).hostname or "")
 
 
 def is_loopback(host: str) -> bool:
@@ -40,12 +56,4 @@ def is_loopback(host: str) -> bool:
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
-    return _is_ip(name) and ip_address(name).is_loopback
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+    return is_ip(name) and ip_address(name).is_loopback

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Protocol
 
 from gateway.errors import Truncated, UpstreamError, UpstreamReset
 from gateway.upstream.framing import Framing
 
 HIGH_WATER = 64 * 1024
+# Below the 15-60 s after which providers' own front ends close an idle connection.
+IDLE = 15.0
+# The provider counts from its last byte, and our next request takes its time to get there.
+IDLE_MARGIN = 1.0
+
+_KEEP_ALIVE = re.compile(rb"\r\nkeep-alive:[^\r\n]*\btimeout *= *\"?([0-9]{1,9})", re.IGNORECASE)
 
 
 class Receiver(Protocol):
@@ -30,10 +37,14 @@ class Home(Protocol):
 class Connection(asyncio.Protocol):
     """An HTTP/1.1 client connection that carries one exchange after the other, never two at once.
 
-    `answered` says that bytes of an answer to the current request have come; `used` counts the requests.
+    `answered` says that bytes of an answer to the current request have come; `used` counts the requests. After `keep`
+    seconds of idleness it is not used again.
     """
 
-    __slots__ = ("_early", "_framing", "_home", "_receiver", "answered", "closed", "idle_since", "transport", "used")
+    __slots__ = (
+        *("_early", "_framing", "_home", "_receiver", "answered", "closed", "idle_since", "keep", "transport"),
+        "used",
+    )
 
     transport: asyncio.Transport
 
@@ -45,6 +56,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.used = 0
         self.idle_since = 0.0
+        self.keep = IDLE
         self.answered = False
 
     @property
@@ -137,6 +149,8 @@ class Connection(asyncio.Protocol):
         assert receiver is not None
         if self._framing.reusable and not self.closed and not self.transport.get_write_buffer_size():
             self._read_on()
+            if self.used == 1:
+                self.keep = patience(self._framing.head)
             self._home.put_back(self)
         else:
             self._close()
@@ -160,6 +174,12 @@ class Connection(asyncio.Protocol):
         if not self.closed:
             self.closed = True
             self.transport.close()
+
+
+def patience(head: bytes) -> float:
+    """How long the provider that sent this head may be left idle: less than it says, and 15 s at most."""
+    said = _KEEP_ALIVE.search(head)
+    return min(IDLE, int(said[1]) - IDLE_MARGIN) if said else IDLE
 
 
 class Discard:

@@ -1,55 +1,43 @@
-"""From a host name to a connected transport: resolution with a cache, TCP, TLS, and their failures as ours."""
+"""From a place to a connected transport: resolution, TCP, proxy, TLS, and their failures as ours."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from gateway.egress import Proxy
 from gateway.errors import Unreachable
+from gateway.upstream.names import Address, Resolver
+from gateway.upstream.tunnel import PROXY_ERROR, open_tunnel
 
-DNS_TTL = 30.0
-# A resolver that hangs occupies a thread until its own time-out; other hosts must still find one.
-DNS_THREADS = 32
-# Clients name hosts as well, where images are fetched for them.
-DNS_KNOWN = 1024
+# RFC 8305: so long has an address to itself before the next is tried beside it.
+HEAD_START = 0.25
 
-Address = tuple[int, str]
+# Before NATs forget a connection on which a model thinks for minutes: the strictest known does after 350 s.
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 60),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 30),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 4),
+)
+_OPTIONS = tuple((level, getattr(socket, name), value) for level, name, value in _KEEPALIVE if hasattr(socket, name))
 
 
-class Resolver:
-    """Host names to addresses: one look-up at a time per host, answers kept for 30 s."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where connections go: to host and port, with TLS or without, straight or by a proxy; or to a Unix socket."""
 
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="dns")
-        self._known: dict[tuple[str, int], tuple[float, list[Address]]] = {}
-        self._asked: dict[tuple[str, int], asyncio.Future[list[Address]]] = {}
-
-    async def resolve(self, host: str, port: int) -> list[Address]:
-        """The addresses (family, IP); raises Unreachable."""
-        loop = asyncio.get_running_loop()
-        key = (host, port)
-        if (known := self._known.get(key)) and known[0] > loop.time():
-            return known[1]
-        if (asked := self._asked.get(key)) is None:
-            asked = self._asked[key] = loop.run_in_executor(self._threads, _look_up, host, port)
-            asked.add_done_callback(lambda _: self._asked.pop(key, None))
-        try:
-            addresses = await asyncio.shield(asked)
-        except OSError as error:
-            raise Unreachable("The provider's host name does not resolve.", code="upstream_dns_error") from error
-        if len(self._known) >= DNS_KNOWN:
-            self._known.clear()
-        self._known[key] = (loop.time() + DNS_TTL, addresses)
-        return addresses
-
-    def close(self) -> None:
-        """Let the threads end without waiting for them."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    host: str = ""
+    port: int = 0
+    tls: ssl.SSLContext | None = None
+    proxy: Proxy | None = None
+    path: str = ""
 
 
 def tls_context(ca_file: str | Path | None = None) -> ssl.SSLContext:
@@ -71,18 +59,11 @@ def _context(ca_file: str | None) -> ssl.SSLContext:
     return context
 
 
-async def dial(
-    resolver: Resolver,
-    protocol: Callable[[], asyncio.Protocol],
-    host: str,
-    port: int,
-    tls: ssl.SSLContext | None,
-    timeout: float,
-) -> None:
-    """Connect within `timeout` seconds, resolution and handshake included; raises Unreachable."""
+async def dial(resolver: Resolver, protocol: Callable[[], asyncio.Protocol], place: Place, timeout: float) -> None:
+    """Connect within `timeout` seconds, resolution, proxy and handshake included; raises Unreachable."""
     try:
         async with asyncio.timeout(timeout):
-            await _connect(await resolver.resolve(host, port), protocol, host, port, tls)
+            await _connect(resolver, protocol, place)
     except TimeoutError as error:
         message = "No connection to the provider within the time allowed."
         raise Unreachable(message, status=504, kind="timeout_error", code="upstream_connect_timeout") from error
@@ -92,23 +73,93 @@ async def dial(
         raise Unreachable("The provider refused the connection.") from error
 
 
-async def _connect(
-    addresses: list[Address], protocol: Callable[[], asyncio.Protocol], host: str, port: int, tls: ssl.SSLContext | None
-) -> None:
+async def _connect(resolver: Resolver, protocol: Callable[[], asyncio.Protocol], place: Place) -> None:
     loop = asyncio.get_running_loop()
-    failure: OSError | None = None
-    for family, address in addresses:
-        try:
-            await loop.create_connection(
-                protocol, address, port, family=family, ssl=tls, server_hostname=host if tls else None
-            )
-        except OSError as error:
-            failure = error
-        else:
-            return
-    raise failure or OSError("no address")
+    if place.path:
+        await loop.create_unix_connection(protocol, place.path)
+        return
+    if place.proxy is None:
+        sock = await _open(resolver, place.host, place.port)
+    else:
+        sock = await _open_by(place.proxy, resolver, place)
+    # A name may end with a dot, to be looked up as it is; certificates are not made out to that form.
+    name = place.host.removesuffix(".") if place.tls else None
+    await loop.create_connection(protocol, sock=sock, ssl=place.tls, server_hostname=name)
 
 
-def _look_up(host: str, port: int) -> list[Address]:
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys((family, str(address[0])) for family, _, _, _, address in found))
+async def _open_by(proxy: Proxy, resolver: Resolver, place: Place) -> socket.socket:
+    """A socket that leads to the place through a proxy, which also looks up the name."""
+    try:
+        sock = await _open(resolver, proxy.host, proxy.port)
+    except TimeoutError:
+        raise
+    except (Unreachable, OSError) as error:
+        raise Unreachable("The egress proxy cannot be reached.", code=PROXY_ERROR) from error
+    try:
+        await open_tunnel(sock, proxy, place.host, place.port)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _open(resolver: Resolver, host: str, port: int) -> socket.socket:
+    addresses = await resolver.resolve(host, port)
+    try:
+        sock, taken = await race(addresses, port)
+    except OSError:
+        resolver.forget(host, port)
+        raise
+    if taken:
+        resolver.overtaken(host, port, addresses[:taken])
+    return sock
+
+
+async def race(addresses: Sequence[Address], port: int) -> tuple[socket.socket, int]:
+    """A socket to the first address that answers, and which one that is; raises OSError when none does.
+
+    Each is tried a quarter of a second after the one before it, or as soon as that has failed.
+    """
+    if len(addresses) == 1:
+        return await _reach(addresses[0], port), 0
+    waiting = deque(enumerate(addresses))
+    running: dict[asyncio.Task[socket.socket], int] = {}
+    failure = OSError("no address")
+    try:
+        while waiting or running:
+            if waiting:
+                number, address = waiting.popleft()
+                running[asyncio.ensure_future(_reach(address, port))] = number
+            pause = HEAD_START if waiting else None
+            done, _ = await asyncio.wait(running, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                number = running.pop(task)
+                try:
+                    return task.result(), number
+                except OSError as error:
+                    failure = error
+        raise failure
+    finally:
+        for task in running:
+            task.add_done_callback(_close_late)
+            task.cancel()
+
+
+def _close_late(task: asyncio.Task[socket.socket]) -> None:
+    """Another address was quicker."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+async def _reach(address: Address, port: int) -> socket.socket:
+    family, number = address
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        for level, option, value in _OPTIONS:
+            sock.setsockopt(level, option, value)
+        await asyncio.get_running_loop().sock_connect(sock, (number, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock

@@ -7,11 +7,11 @@ import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from gateway.upstream.connection import Connection
-from gateway.upstream.dial import Resolver, dial, tls_context
+from gateway.egress import Proxy, host_header, socket_path
+from gateway.upstream.connection import IDLE, Connection
+from gateway.upstream.dial import Place, dial, tls_context
+from gateway.upstream.names import Resolver
 
-# Below the 15-60 s after which providers' own front ends close an idle connection.
-IDLE = 15.0
 MAX_IDLE = 256
 TRIM_EVERY = 1.0
 KNOWN_URLS = 1024
@@ -23,12 +23,16 @@ class Endpoint:
     `stale_retries` counts the requests that were sent again because a reused connection was dead.
     """
 
-    def __init__(self, origin: str, headers: Mapping[str, str], resolver: Resolver, tls: ssl.SSLContext | None) -> None:
-        parts = urlsplit(origin)
-        self.host = parts.hostname or ""
-        self.port = parts.port or (443 if parts.scheme == "https" else 80)
+    def __init__(
+        self,
+        origin: str,
+        headers: Mapping[str, str],
+        resolver: Resolver,
+        tls: ssl.SSLContext | None,
+        proxy: Proxy | None = None,
+    ) -> None:
+        self.place = place(origin, tls, proxy)
         self._resolver = resolver
-        self._tls = tls if parts.scheme == "https" else None
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._heads: dict[str, bytes] = {}
@@ -36,7 +40,7 @@ class Endpoint:
         self._retired = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self.stale_retries = 0
-        self._fixed = f"host: {parts.netloc.rpartition('@')[2]}\r\n{lines(headers)}"
+        self._fixed = f"host: {host_header(origin)}\r\n{lines(headers)}"
 
     @property
     def connections(self) -> int:
@@ -65,13 +69,13 @@ class Endpoint:
         return self._loop.time()
 
     def idle(self) -> Connection | None:
-        """A connection that is open and was used less than 15 s ago, if there is one."""
+        """A connection that is open and was not idle for too long, if there is one."""
         now = self._now()
         while self._idle:
             connection = self._idle.pop()
             if connection.closed:
                 continue
-            if now - connection.idle_since < IDLE:
+            if now - connection.idle_since < connection.keep:
                 return connection
             connection.abort()
         return None
@@ -79,7 +83,7 @@ class Endpoint:
     async def connect(self, timeout: float) -> Connection:
         """A fresh connection; raises Unreachable."""
         connection = Connection(self)
-        await dial(self._resolver, lambda: connection, self.host, self.port, self._tls, timeout)
+        await dial(self._resolver, lambda: connection, self.place, timeout)
         self._all.add(connection)
         return connection
 
@@ -100,7 +104,7 @@ class Endpoint:
         for connection in tuple(self._all):
             if connection.unwanted and now - connection.idle_since >= IDLE:
                 connection.abort()
-        while self._idle and (self._idle[0].closed or now - self._idle[0].idle_since >= IDLE):
+        while self._idle and (self._idle[0].closed or now - self._idle[0].idle_since >= self._idle[0].keep):
             connection = self._idle.pop(0)
             if not connection.closed:
                 connection.abort()
@@ -117,13 +121,17 @@ class Endpoint:
 class Account:
     """The endpoints of one provider account: one per origin, made when first needed.
 
-    `headers` are sent with every request; `ca_file` replaces the system's certificate authorities.
+    `headers` are sent with every request; `ca_file` replaces the system's certificate authorities; `proxy` is the way
+    to all of them but Unix sockets.
     """
 
-    def __init__(self, headers: Mapping[str, str], resolver: Resolver, ca_file: str | None = None) -> None:
+    def __init__(
+        self, headers: Mapping[str, str], resolver: Resolver, ca_file: str | None = None, proxy: Proxy | None = None
+    ) -> None:
         self._headers = headers
         self._resolver = resolver
         self._tls = tls_context(ca_file)
+        self._proxy = proxy
         self._endpoints: dict[str, Endpoint] = {}
         self._trimmed = 0.0
         self._retired = False
@@ -134,7 +142,8 @@ class Account:
         origin = url[:end] if end >= 0 else url
         endpoint = self._endpoints.get(origin)
         if endpoint is None:
-            endpoint = self._endpoints[origin] = Endpoint(origin, self._headers, self._resolver, self._tls)
+            endpoint = Endpoint(origin, self._headers, self._resolver, self._tls, self._proxy)
+            self._endpoints[origin] = endpoint
             if self._retired:
                 endpoint.retire()
         return endpoint
@@ -155,6 +164,15 @@ class Account:
         self._retired = True
         for endpoint in self._endpoints.values():
             endpoint.retire()
+
+
+def place(origin: str, tls: ssl.SSLContext | None, proxy: Proxy | None) -> Place:
+    """Where connections to an origin go."""
+    if path := socket_path(origin):
+        return Place(path=path)
+    parts = urlsplit(origin)
+    secure = parts.scheme == "https"
+    return Place(parts.hostname or "", parts.port or (443 if secure else 80), tls if secure else None, proxy)
 
 
 def lines(headers: Mapping[str, str]) -> str:

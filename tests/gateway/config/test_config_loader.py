@@ -203,7 +203,7 @@ def test_a_file_without_deployments_is_warned_of() -> None:
         ("server.admin", "server: {admin: fd:http}"),
         ("server.demo", "server: {demo: fd:demo}"),
         ("providers.*.fetch_images", "providers: {openai: {type: openai, fetch_images: true}}"),
-        ("providers.*.proxy", "providers: {openai: {type: openai, proxy: 'http://p:1'}}"),
+        ("providers.*.proxy", "providers: {openai: {type: openai, proxy: 'http://u:p@p:1'}}"),
         ("state.store", "state: {store: redis, url: {env: R}}"),
         ("telemetry.otlp", "telemetry: {otlp: {endpoint: 'http://o'}}"),
         ("keys.*.limits.budget", f"keys: {{k: {{hash: '{HASH}', limits: {{budget: 1 USD/day}}}}}}"),

@@ -11,7 +11,7 @@ from upstreams import ScriptedUpstream
 from gateway.errors import UpstreamError
 from gateway.timers import Limits
 from gateway.upstream import Call, Collector, Endpoint, Sink, Sweep
-from gateway.upstream.dial import Resolver
+from gateway.upstream.names import Resolver
 
 LIMITS = Limits(connect=5, first_byte=30, idle=30, total=100)
 BODY = b'{"model":"m"}'

@@ -19,7 +19,8 @@ from gateway.errors import (
     UpstreamTimeout,
 )
 from gateway.upstream import Call, Collector, Endpoint, Sweep
-from gateway.upstream.dial import Resolver, tls_context
+from gateway.upstream.dial import tls_context
+from gateway.upstream.names import Resolver
 from tests.gateway.upstream.support import BODY, LIMITS, Noted, call, endpoint, fetched, head
 
 Run = Callable[[Any], Any]

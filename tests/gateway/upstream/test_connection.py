@@ -12,7 +12,7 @@ from upstreams import OK_BODY, ScriptedUpstream, Step
 from gateway.errors import BadUpstreamResponse, Truncated, UpstreamError, UpstreamReset
 from gateway.upstream import Endpoint
 from gateway.upstream.connection import Connection
-from gateway.upstream.dial import Resolver
+from gateway.upstream.names import Resolver
 from tests.gateway.upstream.support import BODY, Noted, endpoint, head
 
 Run = Callable[[Any], Any]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +11,8 @@ import pytest
 from upstreams import ScriptedUpstream, Tls, certificates
 
 from gateway.errors import Unreachable
-from gateway.upstream.dial import DNS_KNOWN, DNS_TTL, Resolver, dial, tls_context
+from gateway.upstream.dial import Place, dial, tls_context
+from gateway.upstream.names import Resolver
 
 Run = Callable[[Any], Any]
 
@@ -26,7 +26,7 @@ async def connect(
         made.append(asyncio.Protocol())
         return made[-1]
 
-    await dial(Resolver(), protocol, host, port, tls, timeout)
+    await dial(resolver or Resolver(), protocol, Place(host, port, tls), timeout)
     return made
 
 
@@ -119,106 +119,5 @@ def test_a_handshake_that_hangs_counts_to_the_connect_timeout(run: Run) -> None:
             with pytest.raises(Unreachable) as caught:
                 await connect("127.0.0.1", upstream.port, tls=tls_context(certificates().ca_file), timeout=0.05)
             assert caught.value.code == "upstream_connect_timeout"
-
-    run(main())
-
-
-class Names:
-    """A name service that answers from a list and can be held up."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
-        self.asked: list[str] = []
-        self.free = threading.Event()
-        self.free.set()
-        self._answers = list(answers)
-        monkeypatch.setattr(socket, "getaddrinfo", self._answer)
-
-    def _answer(self, host: str, port: int, *args: Any, **options: Any) -> Any:
-        if host not in {"one.test", "two.test"}:
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
-        self.asked.append(host)
-        self.free.wait(10)
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        if isinstance(answer, OSError):
-            raise answer
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answer]
-
-
-def test_an_answer_is_kept_for_half_a_minute(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = Names(monkeypatch, ["127.0.0.1", "127.0.0.1"], ["127.0.0.2"])
-
-    async def main() -> None:
-        loop: Any = asyncio.get_running_loop()
-        resolver = Resolver()
-        for _ in range(3):
-            assert await resolver.resolve("one.test", 1) == [(socket.AF_INET, "127.0.0.1")]
-        assert len(names.asked) == 1
-        loop.advance(DNS_TTL + 1)
-        assert await resolver.resolve("one.test", 1) == [(socket.AF_INET, "127.0.0.2")]
-        resolver.close()
-
-    run(main())
-
-
-def test_many_who_ask_at_once_ask_once_and_one_who_gives_up_spoils_nothing(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = Names(monkeypatch, ["127.0.0.1"])
-    names.free.clear()
-
-    async def main() -> None:
-        resolver = Resolver()
-        tasks = [asyncio.ensure_future(resolver.resolve("one.test", 1)) for _ in range(5)]
-        await asyncio.sleep(0)
-        tasks[0].cancel()
-        await asyncio.sleep(0)
-        other = asyncio.ensure_future(resolver.resolve("two.test", 1))
-        names.free.set()
-        assert await asyncio.gather(*tasks[1:], other) == [[(socket.AF_INET, "127.0.0.1")]] * 5
-        assert sorted(names.asked) == ["one.test", "two.test"]
-        resolver.close()
-
-    run(main())
-
-
-def test_names_without_number_do_not_pile_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = Names(monkeypatch, ["127.0.0.1"])
-
-    async def main() -> None:
-        resolver = Resolver()
-        await resolver.resolve("one.test", 1)
-        for port in range(2, DNS_KNOWN + 1):
-            await resolver.resolve("127.0.0.1", port)
-        await resolver.resolve("one.test", 1)
-        assert len(names.asked) == 1
-        await resolver.resolve("127.0.0.2", 1)
-        await resolver.resolve("one.test", 1)
-        assert len(names.asked) == 2
-        resolver.close()
-
-    run(main())
-
-
-def test_a_failure_is_not_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    Names(monkeypatch, socket.gaierror("no"), ["127.0.0.1"])
-
-    async def main() -> None:
-        resolver = Resolver()
-        with pytest.raises(Unreachable):
-            await resolver.resolve("one.test", 1)
-        assert await resolver.resolve("one.test", 1)
-        resolver.close()
-
-    run(main())
-
-
-def test_the_next_address_is_tried_when_one_refuses(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    Names(monkeypatch, ["127.0.0.9", "127.0.0.1"], [])
-
-    async def main() -> None:
-        async with ScriptedUpstream([]) as upstream:
-            assert await connect("one.test", upstream.port)
-            with pytest.raises(Unreachable):
-                await connect("two.test", upstream.port)
 
     run(main())

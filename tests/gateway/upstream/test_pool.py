@@ -12,7 +12,7 @@ from upstreams import ScriptedUpstream, Step
 from gateway.upstream import Account, Endpoint
 from gateway.upstream import pool as pool_room
 from gateway.upstream.connection import Connection
-from gateway.upstream.dial import Resolver
+from gateway.upstream.names import Resolver
 from gateway.upstream.pool import IDLE, KNOWN_URLS, MAX_IDLE, lines
 from tests.gateway.upstream.support import BODY, Noted, endpoint, fetched, head
 
@@ -151,11 +151,11 @@ def test_an_account_has_one_endpoint_per_origin() -> None:
     first = account.endpoint("http://127.0.0.1:8080/v1/chat?x=http://other/")
     assert account.endpoint("http://127.0.0.1:8080/v2") is first
     assert account.endpoint("http://127.0.0.1:8080") is first
-    assert (first.host, first.port) == ("127.0.0.1", 8080)
+    assert (first.place.host, first.place.port) == ("127.0.0.1", 8080)
     second = account.endpoint("https://p.test/v1")
-    assert (second.host, second.port) == ("p.test", 443)
+    assert (second.place.host, second.place.port) == ("p.test", 443)
     third = account.endpoint("http://[::1]/v1")
-    assert (third.host, third.port) == ("::1", 80)
+    assert (third.place.host, third.place.port) == ("::1", 80)
     assert account.endpoints() == [first, second, third]
 
 

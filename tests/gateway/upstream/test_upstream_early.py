@@ -11,7 +11,7 @@ from upstreams import ScriptedUpstream, Step, certificates
 from gateway.errors import UpstreamReset
 from gateway.timers import Limits
 from gateway.upstream import Account, Call, Collector, Sweep
-from gateway.upstream.dial import Resolver
+from gateway.upstream.names import Resolver
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
