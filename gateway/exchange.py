@@ -24,7 +24,7 @@ from gateway.pump import Flow, Pump
 from gateway.quotas import Counts
 from gateway.relay import Passthrough, Translated, read_whole
 from gateway.routes import Attempt
-from gateway.upstream import Account, Call, Collector, Sink, Sweep
+from gateway.upstream import Account, Call, Collector, Ready, Sink, Sweep
 from gateway.upstream.framing import read_headers
 from gateway.usage import read_usage
 from gateway.visits import Visit
@@ -74,12 +74,79 @@ class Answer:
     attempt: Attempt
     request: UpstreamRequest
     upstream_id: str
-    body: bytes = b""
-    usage: Usage | None = None
     waited: float = 0.0
     told: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    usage: Usage | None = None
     pump: Flow | None = None
     visit: Visit | None = None
+
+
+class Exchange:
+    """One attempt under way: `call` is to be sent with `head` and `body`; `answer` reads what it brought.
+
+    Raises InvalidRequest for what this provider cannot be asked. `deadline` is a time of the event loop; `ready`
+    is for who waits in another way than `exchange`.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_chat",
+        "_dialect",
+        "_limits",
+        "_relay",
+        "_stamp",
+        "_upstreams",
+        "call",
+        "endpoint",
+        "head",
+        "request",
+    )
+
+    def __init__(
+        self,
+        attempt: Attempt,
+        chat: ChatRequest,
+        dialect: Dialect,
+        stamp: Stamp,
+        upstreams: Upstreams,
+        deadline: float,
+        ready: Ready | None = None,
+    ) -> None:
+        self._attempt = attempt
+        self._chat = chat = adapted(attempt, chat)
+        self._dialect = dialect
+        self._stamp = stamp
+        self._upstreams = upstreams
+        speech = attempt.provider.native.get(dialect.name) or attempt.provider.chat
+        if speech is None:
+            raise InvalidRequest(f"This model cannot be reached through {dialect.path}.", code="unsupported_dialect")
+        self.request = request = speech.build_request(chat, attempt.target)
+        self._limits = attempt.stream_limits if chat.stream else attempt.whole_limits
+        self._relay = _relay(attempt, chat, dialect, stamp) if chat.stream else None
+        self.endpoint = endpoint = upstreams.accounts[attempt.account].endpoint(request.url)
+        self.call = Call(endpoint, self._limits, upstreams.sweep, deadline, self._sink, ready)
+        headers = _headers(attempt, chat, request, upstreams)
+        self.head = endpoint.head(request.url, request.method, headers, len(request.body))
+
+    def answer(self, waited: float) -> Answer:
+        """What the call brought once it is ready; raises UpstreamError for what the provider did wrong."""
+        call, attempt = self.call, self._attempt
+        sink = call.sink
+        if isinstance(sink, Pump):
+            return Answer(attempt, self.request, upstream_id(call.raw_head), waited, told(call.raw_head), pump=sink)
+        assert isinstance(sink, Collector)
+        if call.status != 200:
+            raise _refusal(attempt, call.status, call.headers, sink.body)
+        body, usage = _whole(attempt, self._chat, self._dialect, self._stamp, sink.body)
+        return Answer(attempt, self.request, upstream_id(call.raw_head), waited, told(call.raw_head), body, usage)
+
+    def _sink(self, call: Call) -> Sink:
+        if call.status != 200:
+            return Collector(call.ready, ERROR_BODY, cut=True)
+        if self._relay is not None:
+            return Pump(self._relay, call, self._upstreams.sweep, self._upstreams.write_timeout)
+        return Collector(call.ready, self._limits.max_response)
 
 
 async def exchange(
@@ -87,39 +154,12 @@ async def exchange(
 ) -> Answer:
     """Make one attempt; returns when the answer is whole, or when a stream has shown its first good event.
 
-    Raises UpstreamError for everything that the provider or the way to it did wrong, and InvalidRequest for what this
-    provider cannot be asked. `deadline` is a time of the event loop.
+    Raises UpstreamError for everything that the provider or the way to it did wrong, and what `Exchange` raises.
     """
-    chat = adapted(attempt, chat)
-    native = attempt.provider.native.get(dialect.name)
-    speech = native or attempt.provider.chat
-    if speech is None:
-        raise InvalidRequest(f"This model cannot be reached through {dialect.path}.", code="unsupported_dialect")
-    request = speech.build_request(chat, attempt.target)
-    limits = attempt.stream_limits if chat.stream else attempt.whole_limits
-    relay = _relay(attempt, chat, dialect, stamp) if chat.stream else None
-
-    def open_sink(call: Call) -> Sink:
-        if call.status != 200:
-            return Collector(call.ready, ERROR_BODY, cut=True)
-        if relay is not None:
-            return Pump(relay, call, upstreams.sweep, upstreams.write_timeout)
-        return Collector(call.ready, limits.max_response)
-
-    endpoint = upstreams.accounts[attempt.account].endpoint(request.url)
-    call = Call(endpoint, limits, upstreams.sweep, deadline, open_sink)
-    headers = _headers(attempt, chat, request, upstreams)
+    going = Exchange(attempt, chat, dialect, stamp, upstreams, deadline)
     asked = time.perf_counter()
-    await call.send(endpoint.head(request.url, request.method, headers, len(request.body)), request.body)
-    waited = time.perf_counter() - asked
-    if isinstance(call.sink, Collector) and call.status != 200:
-        raise _refusal(attempt, call.status, call.headers, call.sink.body)
-    answer = Answer(attempt, request, upstream_id(call.raw_head), waited=waited, told=told(call.raw_head))
-    if isinstance(call.sink, Pump):
-        answer.pump = call.sink
-    elif isinstance(call.sink, Collector):
-        answer.body, answer.usage = _whole(attempt, chat, dialect, stamp, call.sink.body)
-    return answer
+    await going.call.send(going.head, going.request.body)
+    return going.answer(time.perf_counter() - asked)
 
 
 def told(head: bytes) -> Mapping[str, str]:

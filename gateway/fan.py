@@ -66,7 +66,9 @@ async def fan_out(
     if flows:
         return Answer(attempt, request, first.upstream_id, pump=FanPump(flows, group))
     usage = total(answer.usage for answer in answers)
-    return Answer(attempt, request, first.upstream_id, _merged([answer.body for answer in answers], usage), usage)
+    return Answer(
+        attempt, request, first.upstream_id, body=_merged([answer.body for answer in answers], usage), usage=usage
+    )
 
 
 async def _abandon(tasks: Sequence[asyncio.Future[Answer]]) -> None:

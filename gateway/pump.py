@@ -70,7 +70,7 @@ class Pump:
     )
 
     def __init__(self, relay: Relay, call: Call, sweep: Sweep, write_timeout: float) -> None:
-        self.finished: asyncio.Future[GatewayError | None] = call.ready.get_loop().create_future()
+        self.finished: asyncio.Future[GatewayError | None] = sweep.loop.create_future()
         self.paused = False
         self.sent = 0
         self._relay = relay
