@@ -19,12 +19,12 @@ def source(options: Mapping[str, Any]) -> Source:
     """The options' own keys; with a profile, that; else what the environment says, else the chain."""
     if given := _pair(options, ("access_key_id", "secret_access_key", "session_token")):
         return Fixed(given)
-    profile, region = options.get("profile"), options.get("region")
+    profile, region, proxy = options.get("profile"), options.get("region"), options.get("proxy")
     if not profile and (ambient := _ambient()):
         return Fixed(ambient)
 
     async def fetch() -> Fresh:
-        return await asyncio.to_thread(_fetch, profile, region)
+        return await asyncio.to_thread(_fetch, profile, region, proxy)
 
     return Kept("AWS", fetch)
 
@@ -43,11 +43,11 @@ def _pair(values: Mapping[str, Any], names: tuple[str, str, str]) -> Credential 
     return Credential("aws", access_key=access, secret_key=secret, session_token=session) if access else None
 
 
-def _fetch(profile: str | None, region: str | None) -> Fresh:
+def _fetch(profile: str | None, region: str | None, proxy: str | None) -> Fresh:
     """Ask the chain, in a session of its own: a cached answer would be the secret that has just been refused."""
     client_error = extra("botocore.exceptions", "aws").ClientError
     try:
-        found = _session(profile, region).get_credentials()
+        found = _session(profile, region, proxy).get_credentials()
         if found is None:
             raise FetchError("neither a profile, web identity, container nor instance offers one")
         frozen = found.get_frozen_credentials()
@@ -60,15 +60,16 @@ def _fetch(profile: str | None, region: str | None) -> Fresh:
     return Fresh(credential, _lifetime(expires_within)) if expires_within else Fresh(credential)
 
 
-def _session(profile: str | None, region: str | None) -> Any:
+def _session(profile: str | None, region: str | None, proxy: str | None) -> Any:
     session = extra("botocore.session", "aws").Session(profile=profile)
     if region:
         session.set_config_variable("region", region)
     # It logs what it receives on the way down, and on a failed refresh the refusal's text, which may quote the token.
     logging.getLogger("botocore").setLevel(logging.CRITICAL)
-    # An empty `proxies` is what keeps the environment's proxies from seeing the token.
+    # Not None, even without one: this is what keeps the environment's proxies from seeing the token.
+    proxies = {"https": proxy} if proxy else {}
     config = extra("botocore.config", "aws").Config
-    calm = config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1}, proxies={})
+    calm = config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1}, proxies=proxies)
     session.set_default_client_config(calm)
     return session
 

@@ -46,10 +46,10 @@ def source(options: Mapping[str, Any]) -> Source:
     registered = value["tenant_id"] and value["client_id"]
     if not registered and (given.get("client_secret") or given.get("token_file")):
         raise ValueError("entra: client_secret and token_file need tenant_id and client_id")
-    return Kept("Entra", _flow(value) if registered else _managed(value))
+    return Kept("Entra", _flow(value, options.get("proxy")) if registered else _managed(value))
 
 
-def _flow(value: Mapping[str, str]) -> Fetch:
+def _flow(value: Mapping[str, str], proxy: str | None) -> Fetch:
     """The flow for a registered application; without a secret of its own it is a managed identity's."""
     url = _authority(value["authority"]) / value["tenant_id"] / "oauth2/v2.0/token"
     form = {
@@ -58,7 +58,7 @@ def _flow(value: Mapping[str, str]) -> Fetch:
         "scope": value["resource"].rstrip("/") + "/.default",
     }
     if value["client_secret"]:
-        return _Call("POST", url, form={**form, "client_secret": value["client_secret"]}).fetch
+        return _Call("POST", url, form={**form, "client_secret": value["client_secret"]}, proxy=proxy).fetch
     if not value["token_file"]:
         return _managed(value)
     path = Path(value["token_file"])
@@ -66,7 +66,7 @@ def _flow(value: Mapping[str, str]) -> Fetch:
     async def with_assertion() -> Fresh:
         # Read each time: the file's token is replaced every hour or so.
         proof = {"client_assertion_type": ASSERTION, "client_assertion": _assertion(path)}
-        return await _Call("POST", url, form={**form, **proof}).fetch()
+        return await _Call("POST", url, form={**form, **proof}, proxy=proxy).fetch()
 
     return with_assertion
 
@@ -86,7 +86,10 @@ def _assertion(path: Path) -> str:
 
 
 def _managed(value: Mapping[str, str]) -> Fetch:
-    """The identity of the machine: App Service's endpoint when its variables are set, else the metadata service."""
+    """The identity of the machine: App Service's endpoint when its variables are set, else the metadata service.
+
+    Both answer this machine only, so no proxy is asked.
+    """
     client = {"client_id": value["client_id"]} if value["client_id"] else {}
     query = {"resource": value["resource"], **client}
     endpoint, header = os.environ.get("IDENTITY_ENDPOINT"), os.environ.get("IDENTITY_HEADER")
@@ -105,6 +108,7 @@ class _Call:
     url: URL
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
+    proxy: str | None = field(default=None, repr=False)
 
     async def fetch(self) -> Fresh:
         """The token, by a connection of its own: the next one is needed in an hour."""
@@ -112,7 +116,12 @@ class _Call:
             async with (
                 aiohttp.ClientSession(timeout=TIMEOUT, trust_env=False, cookie_jar=aiohttp.DummyCookieJar()) as session,
                 session.request(
-                    self.method, self.url, headers=self.headers, data=self.form, allow_redirects=False
+                    self.method,
+                    self.url,
+                    headers=self.headers,
+                    data=self.form,
+                    allow_redirects=False,
+                    proxy=self.proxy,
                 ) as response,
             ):
                 return _read_token(response.status, await _body(response))

@@ -29,21 +29,25 @@ FACTORIES = {
 
 def source(options: Mapping[str, Any]) -> Source:
     """Tokens for `credentials`: a file's path or its JSON; absent, true or `default` means the machine's own."""
-    given = options.get("credentials")
+    given, proxy = options.get("credentials"), options.get("proxy")
 
     async def fetch() -> Fresh:
-        return await asyncio.to_thread(_fetch, given)
+        return await asyncio.to_thread(_fetch, given, proxy)
 
     return Kept("Google", fetch)
 
 
-def _fetch(given: object) -> Fresh:
+def _fetch(given: object, proxy: str | None) -> Fresh:
     """A new token; the file is read again each time, so that a replaced one is noticed."""
     transport, requests = extra("google.auth.transport.requests", "google"), extra("requests", "google")
     refused = extra("google.auth.exceptions", "google").GoogleAuthError
     with requests.Session() as session:
         session.trust_env = False  # no proxy and no netrc from the environment
         session.max_redirects = 0
+        if proxy:
+            session.proxies = {
+                "https": proxy
+            }  # not for the metadata server, which speaks plain http to this machine only
         request: Any = functools.partial(transport.Request(session), timeout=CALL_TIMEOUT)
         request.session = session  # where google-auth mounts the metadata server's client certificate
         try:
