@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 from gateway.config.types import Hedge
 from gateway.contract import ChatRequest, Dialect, Stamp
@@ -48,15 +49,28 @@ class Tries:
         return ",".join(self.made)
 
 
+class Failed(NamedTuple):
+    """A first attempt that was made already, at the first step of the route."""
+
+    visit: Visit
+    error: UpstreamError
+
+
 async def first_answer(
-    route: Route, chat: ChatRequest, dialect: Dialect, stamp: Stamp, upstreams: Upstreams, tries: Tries
+    route: Route,
+    chat: ChatRequest,
+    dialect: Dialect,
+    stamp: Stamp,
+    upstreams: Upstreams,
+    tries: Tries,
+    failed: Failed | None = None,
 ) -> Answer:
     """Make attempts until one answers; raises the last UpstreamError when none may follow.
 
     Raises RateLimited, NoHealthyUpstream or Overloaded when nothing could be tried. Nothing has gone to the client
     before this returns. The caller owes the answer a call of `settle`.
     """
-    return await _Journey(route, chat, dialect, stamp, upstreams, tries).answer()
+    return await _Journey(route, chat, dialect, stamp, upstreams, tries).answer(failed)
 
 
 def settle(answer: Answer, upstreams: Upstreams, failure: GatewayError | None) -> None:
@@ -89,18 +103,23 @@ class _Journey:
         self._began = self._loop.time() if tries.began is None else tries.began
         self._plan: Plan | None = None
 
-    async def answer(self) -> Answer:
-        """The first answer of all attempts."""
+    async def answer(self, failed: Failed | None) -> Answer:
+        """The first answer of all attempts; one that has failed before counts as theirs."""
         route, tries = self._route, self._tries
         without: frozenset[str] = frozenset()
         retry = remedied = False
         now = self._loop.time()
         step = route.steps[0]
         # The first step of a healthy route needs no plan: making one costs 2 µs.
-        if step.gates or not self._upstreams.health_of(step.attempt.deployment).clear(now, step.attempt.room):
+        healthy = self._upstreams.health_of(step.attempt.deployment).clear(now, step.attempt.room)
+        if failed is None and (step.gates or not healthy):
             step = self._picked(now)
         while True:
             try:
+                if failed is not None:
+                    (visit, error), failed = failed, None
+                    self._note(step, step.attempt, visit, error)
+                    raise error
                 if route.hedge is not None and not tries.made:
                     return await self._hedged(step, route.hedge)
                 return await self._visited(step, replaced(step.attempt, without), retry=retry)
@@ -184,12 +203,7 @@ class _Journey:
             else:
                 answer = await exchange(attempt, self._chat, self._dialect, self._stamp, self._upstreams, deadline)
         except UpstreamError as error:
-            now = self._loop.time()
-            visit.leave(now)
-            tries.last = attempt.name
-            tries.made.append(f"{attempt.name}={error.details.get('upstream_status') or error.code}")
-            _account_for(error, attempt, health, self._upstreams.news, now)
-            self._planned(step).failed(step, error, now)
+            self._note(step, attempt, visit, error)
             raise
         except BaseException as error:
             if self._route.measured and isinstance(error, asyncio.CancelledError):
@@ -202,6 +216,16 @@ class _Journey:
         if self._route.measured:
             self._measure(visit)
         return answer
+
+    def _note(self, step: Step, attempt: Attempt, visit: Visit, error: UpstreamError) -> None:
+        """Write a failed attempt down wherever it counts."""
+        now = self._loop.time()
+        visit.leave(now)
+        tries = self._tries
+        tries.last, tries.why = attempt.name, step.why
+        tries.made.append(f"{attempt.name}={error.details.get('upstream_status') or error.code}")
+        _account_for(error, attempt, visit.health, self._upstreams.news, now)
+        self._planned(step).failed(step, error, now)
 
     async def _prepared(self, attempt: Attempt, deadline: float) -> Answer:
         """An attempt for which images are fetched, or which takes more than one call."""
