@@ -56,7 +56,7 @@ ROOMS = (
         "visits",
         "watchdog",
     ),
-    ("exposition", "front", "images", "plan", "pump", "router", "status", "tracing"),
+    ("exposition", "front", "images", "plan", "pump", "router", "sharing", "status", "tracing"),
     ("admin", "capabilities", "exchange", "fastlane", "intake"),
     ("fan", "gauges", "pages"),
     ("attempts", "lifecycle"),

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -25,6 +26,7 @@ from gateway.hub import PARAMS
 
 # What an adapter must not touch: it would be another request.
 _NOT_SET = ("model", "messages", "stream")
+_REDIS = ("redis://", "rediss://", "unix://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +154,16 @@ class _Rest:
 
     def _check_state(self) -> None:
         state = self._config.state
-        if state.store == "redis" and state.url is None:
-            self._found.error(self._mark("state"), "state.url", "is missing: store: redis needs it")
-        if state.url is not None and state.url.source == "literal":
+        if state.store == "redis":
+            if state.url is None:
+                self._found.error(self._mark("state"), "state.url", "is missing: store: redis needs it")
+            if find_spec("redis") is None:
+                message = "a package is missing: pip install 'sluiceway[redis]'"
+                self._found.error(self._mark("state", "store"), "state.store", message)
+        text = state.url.reveal() if state.url is not None else ""
+        if text and not text.startswith(_REDIS):
+            self._found.error(self._mark("state", "url"), "state.url", f"must begin with {', '.join(_REDIS)}")
+        if state.url is not None and state.url.source == "literal" and "@" in text:
             warn_literal(self._mark("state", "url"), "state.url", self._accounts)
 
     def _check_log(self) -> None:

@@ -269,10 +269,16 @@ class Key(Entry, frozen=True, kw_only=True):
 
 
 class State(Entry, frozen=True, kw_only=True):
-    """Where limits and holds are counted."""
+    """Where limits and holds are counted: in each process, or in Redis for all that have the same `prefix` there.
+
+    `timeout` is how long a request waits for Redis. Without an answer each process grants its share, or requests with
+    limits are refused, or allowed.
+    """
 
     store: Literal["memory", "redis"] = "memory"
     url: Secret | None = None
+    prefix: Annotated[str, Meta(pattern="^[A-Za-z0-9._:-]{1,64}$")] = "sluiceway"
+    timeout: Seconds = 0.02
     on_error: Literal["local_share", "refuse", "allow"] = "local_share"
 
 

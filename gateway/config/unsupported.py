@@ -18,10 +18,6 @@ class Unsupported:
     when: Callable[[Node], bool] = lambda node: node.value not in (None, False, [], {})
 
 
-def _is(*words: str) -> Callable[[Node], bool]:
-    return lambda node: node.value in words
-
-
 def _starts(*prefixes: str) -> Callable[[Node], bool]:
     return lambda node: isinstance(node.value, str) and node.value.startswith(prefixes)
 
@@ -31,7 +27,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported("server.tls", "put a TLS terminator in front"),
     Unsupported("server.cors", "browsers are not answered"),
     Unsupported("server.demo", "only host:port", _starts("unix:", "fd:")),
-    Unsupported("state.store", "only memory", _is("redis")),
     Unsupported("telemetry.otlp", "no traces are sent"),
     Unsupported("keys.*.limits.budget", "nothing is priced"),
     Unsupported("deployments.*.limits.budget", "nothing is priced"),

@@ -1,0 +1,1 @@
+"""Limits and holds that several processes and machines count together, in Redis."""
