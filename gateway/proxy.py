@@ -8,21 +8,22 @@ import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import orjson
 from aiohttp import web
 
 from gateway.access import Access, Caller, check_local
-from gateway.attempts import Tries, first_answer, settle
+from gateway.attempts import Failed, Tries, first_answer, settle
 from gateway.capabilities import capabilities
 from gateway.config.types import Config
 from gateway.contract import ChatRequest, Dialect, Stamp
 from gateway.errors import GatewayError, InvalidRequest
 from gateway.exchange import Answer, Upstreams
-from gateway.front import CLOSE, KEEP, Bounds, Request, answer, head
+from gateway.front import CLOSE, KEEP, Bounds, Client, Request, answer, head
 from gateway.hub import Json
 from gateway.intake import check_request, read_body
 from gateway.keylimits import KeyLimits, Lease
@@ -30,6 +31,7 @@ from gateway.limits import Ledger
 from gateway.log import Log, Record
 from gateway.metrics import Metrics
 from gateway.mirror import Mirrors
+from gateway.pump import Flow
 from gateway.router import Router, not_found
 from gateway.tracing.context import PARENT, STATE, read_parent
 
@@ -56,6 +58,17 @@ class Snapshot:
     upstreams: Upstreams
 
 
+class Begun(NamedTuple):
+    """A request that was begun on the lane (`gateway.lane`) and needs more than that."""
+
+    record: Record
+    snapshot: Snapshot
+    dialect: Dialect
+    chat: ChatRequest
+    lease: Lease | None
+    failed: Failed | None
+
+
 class Proxy:
     """Serves the front door from the snapshot in force; a reload calls `adopt` between two requests."""
 
@@ -67,43 +80,50 @@ class Proxy:
         self._bounds = bounds
         self.metrics = Metrics()
         self.metrics.adopt(snapshot.router.names)
-        self._ledger = Ledger(snapshot.config.server.max_buffered)
-        self.mirrors = Mirrors(log, self._ledger)
+        self.ledger = Ledger(snapshot.config.server.max_buffered)
+        self.mirrors = Mirrors(log, self.ledger)
         self._id_prefix = f"req_{os.urandom(6).hex()}"
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
-        self._key_limits = KeyLimits(snapshot.config, self._loop.time())
+        self.key_limits = KeyLimits(snapshot.config, self._loop.time())
         self.draining = False
+        # Is told of each request that was let in, for who keeps in mind what needs no second look.
+        self.learn: Callable[[Request, Caller, Dialect], None] | None = None
 
     def adopt(self, snapshot: Snapshot, bounds: Bounds) -> None:
         """Serve the next requests by another configuration."""
         self.snapshot = snapshot
         self._bounds = bounds
-        self._ledger.limit = snapshot.config.server.max_buffered
-        self._key_limits.adopt(snapshot.config, self._loop.time())
+        self.ledger.limit = snapshot.config.server.max_buffered
+        self.key_limits.adopt(snapshot.config, self._loop.time())
         self.metrics.adopt(snapshot.router.names)
 
     @property
     def held(self) -> int:
         """Bytes of request bodies in memory."""
-        return self._ledger.held
+        return self.ledger.held
 
-    async def handle(self, request: Request) -> web.StreamResponse:
+    async def handle(self, request: Request, begun: Begun | None = None) -> web.StreamResponse:
         """Serve one request, whatever becomes of it, and write it down."""
-        record = self._record(request)
+        record = self._record(request) if begun is None else begun.record
         snapshot = self.snapshot
         lease: Lease | None = None
         self.active += 1
         try:
+            if begun is not None:
+                lease = begun.lease
+                return await self._converse(request, begun.snapshot, begun.dialect, begun.chat, record, begun.failed)
             check_request(request)
             caller = self._admit(request, snapshot, record)
             dialect = self._dialects.get(record.path)
             if dialect is None:
                 return self._list(request, snapshot, caller, record)
+            if self.learn is not None:
+                self.learn(request, caller, dialect)
             chat = await self._read_chat(request, snapshot, dialect, record)
             if not caller.may_use(chat.model):
                 raise not_found(chat.model)
-            lease = self._key_limits.admit(record, chat, self._loop.time())
+            lease = self.key_limits.admit(record, chat, self._loop.time())
             return await self._converse(request, snapshot, dialect, chat, record)
         except GatewayError as error:
             self._report(error, record)
@@ -116,65 +136,89 @@ class Proxy:
             self._log.news("error", "a request failed inside the gateway", id=record.id, error=where(error))
             return self._refuse(request, GatewayError("The gateway failed to serve the request."), record)
         finally:
-            self.active -= 1
-            self._ledger.give_back(record.reserved)
-            now = self._loop.time()
-            if lease is not None:
-                lease.settle(now, record)
-            self.metrics.record(record, now)
-            self._log.record(record, now)
+            self.finish(record, lease)
+
+    def finish(self, record: Record, lease: Lease | None) -> None:
+        """A request has come to its end: give back what it held, and write it down."""
+        self.active -= 1
+        self.ledger.give_back(record.reserved)
+        now = self._loop.time()
+        if lease is not None:
+            lease.settle(now, record)
+        self.metrics.record(record, now)
+        self._log.record(record, now)
 
     async def _converse(
-        self, request: Request, snapshot: Snapshot, dialect: Dialect, chat: ChatRequest, record: Record
+        self,
+        request: Request,
+        snapshot: Snapshot,
+        dialect: Dialect,
+        chat: ChatRequest,
+        record: Record,
+        failed: Failed | None = None,
     ) -> web.StreamResponse:
         route = snapshot.router.resolve(chat.model, chat=chat, health_of=snapshot.upstreams.health_of, now=record.began)
-        stamp = Stamp(record.id.removeprefix("req_"), int(time.time()))
-        tries = Tries(self._ledger, began=record.began)
+        tries = Tries(self.ledger, began=record.began)
         if route.mirror is not None:
             self.mirrors.copy(route.mirror, snapshot.router, chat, dialect, snapshot.upstreams, record)
         try:
-            got = await first_answer(route, chat, dialect, stamp, snapshot.upstreams, tries)
+            got = await first_answer(route, chat, dialect, stamp_of(record), snapshot.upstreams, tries, failed)
         finally:
             record.deployment, record.attempts, record.choice = tries.last, str(tries), tries.why
             if tries.fetched is not None:
                 record.reserved += tries.fetched.held
-        record.first_byte = self._loop.time()
         if len(tries.made) == 1 and got.waited:
             record.overhead = time.perf_counter() - record.read - got.waited
-        record.upstream_id = got.upstream_id
-        headers = self._headers(snapshot, got, record)
         if got.pump is not None:
-            return await self._stream(request, snapshot.upstreams, got, headers, record)
+            return await self._stream(request, snapshot, got, got.pump, record)
+        stays = self._stays(request)
+        self.reply(request.client, snapshot, got, record, stays=stays)
+        return KEEP if stays else CLOSE
+
+    def reply(self, client: Client, snapshot: Snapshot, got: Answer, record: Record, *, stays: bool) -> None:
+        """Send a whole answer."""
+        headers = self._headers(snapshot, got, record)
         settle(got, snapshot.upstreams, None)
         record.usage = got.usage
-        return self._reply(request, 200, headers, got.body, record)
+        record.status, record.sent = 200, len(got.body)
+        client.write(answer(200, headers, got.body, keep_alive=stays))
 
     async def _stream(
-        self, request: Request, upstreams: Upstreams, got: Answer, headers: dict[str, str], record: Record
+        self, request: Request, snapshot: Snapshot, got: Answer, pump: Flow, record: Record
     ) -> web.StreamResponse:
-        client = request.client
-        pump = got.pump
-        assert pump is not None
         chunked = request.head.version >= (1, 1)
-        framing = {"transfer-encoding": "chunked"} if chunked else {}
-        record.status = 200
-        outcome: GatewayError | None = GatewayError("The client left.", code="client_disconnect")
+        whole = False
         try:
-            client.pump = pump
-            pump.flow(client, head(200, {**EVENT_STREAM, **headers, **framing}, keep_alive=chunked), chunked)
-            outcome = await pump.finished
+            self.open_stream(request.client, snapshot, got, pump, record, chunked=chunked)
+            await pump.finished
         finally:
-            # A stream that broke off closes the client's connection, which cancels this task: the reason is the first.
-            if pump.finished.done() and not pump.finished.cancelled():
-                outcome = pump.finished.result()
-            if outcome is not None:
-                record.code = outcome.code or "internal_error"
-                self._report(outcome, record)
-            pump.stop()
-            settle(got, upstreams, outcome)
-            record.sent = pump.sent
-            record.usage = pump.usage()
-        return KEEP if outcome is None and chunked and self._stays(request) else CLOSE
+            whole = self.close_stream(snapshot, got, pump, record)
+        return KEEP if whole and chunked and self._stays(request) else CLOSE
+
+    def open_stream(
+        self, client: Client, snapshot: Snapshot, got: Answer, pump: Flow, record: Record, *, chunked: bool
+    ) -> None:
+        """Send the head of a stream, and let its events flow."""
+        framing = {"transfer-encoding": "chunked"} if chunked else {}
+        headers = {**EVENT_STREAM, **self._headers(snapshot, got, record), **framing}
+        record.status = 200
+        client.pump = pump
+        pump.flow(client, head(200, headers, keep_alive=chunked), chunked)
+
+    def close_stream(self, snapshot: Snapshot, got: Answer, pump: Flow, record: Record) -> bool:
+        """A stream has come to its end, or its client has left: returns whether it went out whole."""
+        outcome: GatewayError | None = GatewayError("The client left.", code="client_disconnect")
+        # A stream that broke off closes the client's connection, which cancels its task: the reason is the first.
+        if pump.finished.done() and not pump.finished.cancelled():
+            outcome = pump.finished.result()
+        if outcome is not None:
+            record.code = outcome.code or "internal_error"
+            self._report(outcome, record)
+        pump.stop()
+        settle(got, snapshot.upstreams, outcome)
+        record.sent = pump.sent
+        record.usage = pump.usage()
+        return outcome is None
 
     def _report(self, error: GatewayError, record: Record) -> None:
         """Say where a fault of our own, or of a plugin, comes from."""
@@ -203,7 +247,7 @@ class Proxy:
         return caller
 
     async def _read_chat(self, request: Request, snapshot: Snapshot, dialect: Dialect, record: Record) -> ChatRequest:
-        body = await read_body(request, self._bounds, self._ledger)
+        body = await read_body(request, self._bounds, self.ledger)
         record.received = record.reserved = len(body)
         record.read = time.perf_counter()
         headers = request.head.headers
@@ -234,6 +278,8 @@ class Proxy:
         return self._reply(request, 200, {}, orjson.dumps(_model(name)), record)
 
     def _headers(self, snapshot: Snapshot, got: Answer, record: Record) -> dict[str, str]:
+        record.first_byte = self._loop.time()
+        record.upstream_id = got.upstream_id
         headers = {
             "x-gateway-deployment": got.attempt.name,
             "x-gateway-attempts": record.attempts,
@@ -287,13 +333,21 @@ class Proxy:
 
     def _record(self, request: Request) -> Record:
         message = request.head
-        given = message.headers.get("X-Request-ID")
-        if given is None or not SANE_ID.fullmatch(given):
-            given = f"{self._id_prefix}{next(self._numbers):06x}"
         path = message.path.partition("?")[0]
         if path not in self._dialects:
             path = path[:200].encode("ascii", "backslashreplace").decode()
-        return Record(self._loop.time(), given, message.method[:20], path)
+        return Record(self._loop.time(), self.name(message.headers.get("X-Request-ID")), message.method[:20], path)
+
+    def name(self, given: str | None) -> str:
+        """The id of a request: what the client calls it, if that may stand in a log."""
+        if given is not None and SANE_ID.fullmatch(given):
+            return given
+        return f"{self._id_prefix}{next(self._numbers):06x}"
+
+
+def stamp_of(record: Record) -> Stamp:
+    """What transforms cannot know by themselves."""
+    return Stamp(record.id.removeprefix("req_"), int(time.time()))
 
 
 def _model(name: str) -> Json:
