@@ -15,10 +15,13 @@ VERBS = {
     "explain": "show what a request would become",
     "models": "list the models that clients may ask for",
     "schema": "print the JSON Schema of gateway.yaml",
+    "import": "turn a LiteLLM configuration into a gateway.yaml",
     "keys": "make or hash a client key",
     "demo": "run the gateway in front of embedded demo providers",
     "version": "print the version",
 }
+# Verbs whose module has another name.
+MODULES = {"import": "importing"}
 USAGE = 2
 
 
@@ -38,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sluiceway: no verb '{verb}'{hint}; try 'sluiceway --help'", file=sys.stderr)
         return USAGE
     try:
-        code: int = import_module(f"gateway.cli.{verb}").run(given[1:])
+        code: int = import_module(f"gateway.cli.{MODULES.get(verb, verb)}").run(given[1:])
     except BrokenPipeError:
         sys.stderr.close()
         return 0

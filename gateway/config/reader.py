@@ -185,6 +185,11 @@ class Reader:
             self._names(node, where)
         if "unit" in extra:
             return self._unit(UNITS[extra["unit"]], node, where)
+        if "reference" in extra and is_reference(node):
+            found = self._resolver.secret(node, where, self._found)
+            if found is None:
+                return INVALID
+            node = Node(node.mark, found.reveal())
         return self.read(kind.type, node, where, defaults)
 
     def _written(self, kind: inspect.DataclassType, node: Node, where: str, defaults: Bases) -> Any:

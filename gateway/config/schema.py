@@ -113,6 +113,8 @@ class _Writer:
         extra = kind.extra or {}
         if "unit" in extra:
             return _unit(UNITS[extra["unit"]])
+        if "reference" in extra:
+            return {"anyOf": [_LINE, *_reference()]}
         inner = self.of(kind.type)
         return {**inner, "propertyNames": {"minLength": 1, "maxLength": 256}} if NAMES in extra else inner
 

@@ -31,6 +31,8 @@ Money = Annotated[float, Meta(ge=0, le=1_000_000)]
 # A header value is often no secret, so writing it down is no mistake; it is masked all the same.
 HeaderValue = Annotated[Secret, Meta(extra={"literal": "fine"})]
 NAMES = "names"
+# A text that may also stand in the environment or in a file.
+Referable = Annotated[str, Meta(extra={"reference": True})]
 # The keys of such a map are names that its owner chose.
 Named = Meta(extra={NAMES: True})
 
@@ -164,7 +166,7 @@ class ProviderEntry(Entry, frozen=True, kw_only=True):
     """
 
     type: str
-    base_url: str = ""
+    base_url: Referable = ""
     api_key: Secret | None = None
     headers: Mapping[str, HeaderValue] = field(default_factory=dict)
     ca_file: Path | None = None
