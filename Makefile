@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: serve test slow check docs clean
+.PHONY: serve test slow check docs constraints clean
 
 serve: $(VENV)/installed
 	$(BIN)/sluiceway serve
@@ -24,6 +24,15 @@ check: $(VENV)/tested
 docs: $(VENV)/installed
 	$(BIN)/python -m gateway.cli.parameters > docs/parameters.md
 	$(BIN)/sluiceway schema > gateway.schema.json
+
+constraints:
+	$(PYTHON) -m venv build/constraints
+	build/constraints/bin/pip install --quiet --disable-pip-version-check pip-tools
+	echo "# The versions that the image is built from, of every extra; 'make constraints' writes them anew." > build/constraints.txt
+	build/constraints/bin/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --no-annotate --no-header \
+	  --no-emit-index-url --no-emit-find-links --build-deps-for wheel \
+	  --extra aws --extra google --extra azure --extra redis --extra otel --output-file - setup.cfg >> build/constraints.txt
+	mv build/constraints.txt deploy/constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
