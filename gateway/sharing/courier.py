@@ -116,7 +116,8 @@ class Courier:
         self._closing = True
         self._wake.set()
         if self._task is not None:
-            await asyncio.wait([self._task], timeout=self._deadline)
+            if self.up:
+                await asyncio.wait([self._task], timeout=self._deadline)
             self._task.cancel()
             await asyncio.wait([self._task])
         if self.up:

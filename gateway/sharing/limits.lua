@@ -9,6 +9,8 @@
 local MINUTE, SOON = 60000000, 1000000
 -- Of one request or token so much is forgiven, so that sums of fractions let exactly as many pass as the limit says.
 local SLACK = 0.001
+-- Milliseconds after which the last hold is over at any rate.
+local LONGEST_HOLD = 130000
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -162,17 +164,20 @@ function VERBS.renew()
   return 1
 end
 
--- A sign of life, with upstreams that want to be left alone and for how long; the answer is the number of processes
+-- A sign of life (the last one has no lease), with upstreams that want to be left alone and for how long; the answer is the number of processes
 -- alive, and all such upstreams.
 function VERBS.beat()
   local lives, holds = KEYS[1], KEYS[2]
-  redis.call('ZADD', lives, now + lease, me)
-  redis.call('ZREMRANGEBYSCORE', lives, '-inf', now)
-  redis.call('PEXPIRE', lives, whole(lease / 1000 + 1))
+  redis.call('ZADD', lives, whole(now + lease), me)
+  redis.call('ZREMRANGEBYSCORE', lives, '-inf', whole(now))
+  if lease > 0 then
+    redis.call('PEXPIRE', lives, whole(lease / 1000 + 1))
+  end
   for i = 4, #ARGV, 2 do
     local till = now + ARGV[i + 1]
     if till > tonumber(redis.call('HGET', holds, ARGV[i]) or 0) then
       redis.call('HSET', holds, ARGV[i], whole(till))
+      redis.call('PEXPIRE', holds, LONGEST_HOLD)
     end
   end
   local answer = { redis.call('ZCARD', lives) }
