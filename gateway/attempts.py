@@ -22,8 +22,8 @@ from gateway.limits import Ledger
 from gateway.log import News
 from gateway.plan import Plan, may_repeat
 from gateway.routes import Attempt, Route, Step
-from gateway.traits import input_tokens
-from gateway.visits import Visit, tokens_of
+from gateway.traits import size_of
+from gateway.visits import Visit
 
 # A provider says with these codes that it does not know a parameter; one more try leaves it out.
 UNKNOWN_PARAM = frozenset(("unsupported_parameter", "unsupported_value", "unknown_parameter"))
@@ -78,7 +78,7 @@ def settle(answer: Answer, upstreams: Upstreams, failure: GatewayError | None) -
     visit = answer.visit
     assert visit is not None
     now = upstreams.sweep.loop.time()
-    visit.leave(now, tokens_of(answer.usage if answer.pump is None else answer.pump.usage()))
+    visit.leave(now, answer.usage if answer.pump is None else answer.pump.usage())
     if failure is None:
         visit.health.succeed(now, visit.began)
     elif isinstance(failure, UpstreamError):
@@ -166,9 +166,9 @@ class _Journey:
         """The plan, made when it is first needed: without the step that was taken before."""
         if self._plan is None:
             upstreams, route = self._upstreams, self._route
-            tokens = input_tokens(self._chat)
             deadline = self._began + route.total
-            self._plan = Plan(route, upstreams.health_of, upstreams.counts, tokens, deadline, random.random)
+            size = size_of(self._chat)
+            self._plan = Plan(route, upstreams.health_of, upstreams.counts, size, deadline, random.random)
             if taken is not None:
                 self._plan.take(taken)
         return self._plan
@@ -193,7 +193,7 @@ class _Journey:
                 raise
         visit = Visit(health, self._loop.time(), retry=retry, placed=placed)
         if step.gates:
-            visit.pass_gates(step.gates, self._upstreams.counts, input_tokens(self._chat))
+            visit.pass_gates(step, self._upstreams.counts, size_of(self._chat))
         tries = self._tries
         tries.last, tries.why = attempt.name, step.why
         deadline = self._began + min(self._route.total, attempt.stream_limits.total)

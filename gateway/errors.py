@@ -110,6 +110,15 @@ class RateLimited(GatewayError):
     code = "rate_limit_exceeded"
 
 
+class BudgetSpent(GatewayError):
+    """There is no money left for the request; a client that retries by itself is told not to."""
+
+    status = 402
+    kind = "insufficient_quota"
+    code = "insufficient_quota"
+    no_retry = True
+
+
 class NoHealthyUpstream(GatewayError):
     """Everything that could serve the request is left alone because of its failures."""
 

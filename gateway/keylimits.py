@@ -1,31 +1,34 @@
-"""What each client key may use: requests and tokens per minute, requests at once."""
+"""What each client key may use: requests and tokens per minute, requests at once, money per day or month."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gateway.bucket import MINUTE
 from gateway.config.types import Config, Limits
 from gateway.contract import ChatRequest
-from gateway.errors import GatewayError
+from gateway.errors import BudgetSpent, GatewayError, InvalidRequest
 from gateway.log import Record
-from gateway.quotas import Quota, Rates
-from gateway.traits import input_tokens
+from gateway.prices import Tariff
+from gateway.purses import Budget, Owner, Purse, Purses, Shortage, span, worth_saying
+from gateway.quotas import SOON, Quota, Rates
+from gateway.traits import Size, size_of
 
-# What an answer is thought to take when the client sets no bound to it.
-ANSWER_TOKENS = 1000
-MOST_CHOICES = 128
+Tariffs = Callable[[str], Tariff | None]
+NO_SIZE = Size(0, 0)
 
 
 class _Held:
-    """What a key has used, and its limits, or the last that it had."""
+    """What a key has used, and its limits, or the last that it had. A key with a budget has a purse."""
 
-    __slots__ = ("quota", "rates")
+    __slots__ = ("budget", "purse", "quota", "rates")
 
     def __init__(self, rates: Rates) -> None:
         self.quota = Quota()
         self.rates = rates
+        self.budget: Budget | None = None
+        self.purse: Purse | None = None
 
     def adopt(self, rates: Rates, now: float) -> None:
         """Go by these limits from now on; what was used stays used."""
@@ -36,18 +39,23 @@ class _Held:
 class Lease:
     """What one request has taken of its key's limits; `settle` must be called once, when the request has ended."""
 
-    __slots__ = ("_held", "_input", "_reserved")
+    __slots__ = ("_clock", "_held", "_input", "_money", "_purse", "_reserved")
 
-    def __init__(self, held: _Held, now: float, size: int, reserved: int) -> None:
+    def __init__(self, held: _Held, now: float, size: Size, money: float, clock: Callable[[], float]) -> None:
         self._held = held
-        self._input = size
-        self._reserved = reserved
-        held.quota.take(now, held.rates, reserved)
+        self._input = size.prompt
+        self._reserved = sum(size) if held.rates.tpm is not None else 0
+        held.quota.take(now, held.rates, self._reserved)
+        self._purse, self._money, self._clock = held.purse, money, clock
+        if held.purse is not None:
+            held.purse.reserve(money)
 
     def settle(self, now: float, record: Record) -> None:
-        """Put the tokens that were used in place of those that were thought of."""
+        """Put the tokens and the money that were used in place of those that were thought of."""
         held = self._held
         held.quota.end(now, held.rates, self._reserved, self._tokens(record))
+        if self._purse is not None:
+            self._purse.settle(self._clock(), self._money, self._cost(record))
 
     def _tokens(self, record: Record) -> int:
         """All of a request that failed come back, except those that a broken stream has shown to be used."""
@@ -57,59 +65,89 @@ class Lease:
         prompt = usage.prompt if usage.prompt is not None else self._input
         return prompt + (usage.completion or 0)
 
+    def _cost(self, record: Record) -> float:
+        """As with tokens: the estimate stands for an answer that does not say what it took."""
+        if record.cost is not None:
+            return record.cost
+        return self._money if record.code == "ok" else 0.0
+
 
 class KeyLimits:
     """The limits of all keys. What was used is kept by name when a reload changes them.
 
     With several workers each grants its share: a limit of 600 is one of 300 in each of two. One request at once is the
-    least of a share.
+    least of a share. `tariffs` says what a model's tokens cost at most.
     """
 
-    def __init__(self, config: Config, now: float) -> None:
+    def __init__(self, config: Config, now: float, purses: Purses, tariffs: Tariffs) -> None:
         self._held: dict[str, _Held] = {}
         self._limited: Mapping[str, _Held] = {}
-        self.adopt(config, now)
+        self._purses = purses
+        self._tariffs = tariffs
+        self.adopt(config, now, tariffs)
 
-    def adopt(self, config: Config, now: float) -> None:
+    def adopt(self, config: Config, now: float, tariffs: Tariffs) -> None:
         """Go by these limits from now on."""
+        self._tariffs = tariffs
         limits = {name: key.limits for name, key in config.keys.items() if key.limits != Limits()}
         for name, each in limits.items():
             rates = Rates(each.rpm, each.tpm, each.parallel).share(config.server.workers)
-            self._held.setdefault(name, _Held(rates)).adopt(rates, now)
+            held = self._held.setdefault(name, _Held(rates))
+            held.adopt(rates, now)
+            held.budget = each.budget
+            held.purse = self._purses[Owner("key", name, each.budget.currency)] if each.budget is not None else None
         self._limited = {name: self._held[name] for name in limits}
 
     def admit(self, record: Record, chat: ChatRequest, now: float) -> Lease | None:
         """Take what a request needs of its key's limits; None for a key that has none.
 
-        Raises GatewayError with 429 when a limit is reached: then nothing is taken. Either way `record.allowance` holds
-        the headers that tell the client about its limits.
+        Raises GatewayError with 429 when a limit is reached, and with 402 when the budget is spent: then nothing is
+        taken. Either way `record.allowance` holds the headers that tell the client about its rates.
         """
         held = self._limited.get(record.key)
         if held is None:
             return None
         quota, rates = held.quota, held.rates
-        size = tokens = 0
-        if rates.tpm is not None:
-            size = input_tokens(chat)
-            tokens = size + answer_tokens(chat)
-        wait, limit = quota.obstacle(now, rates, tokens)
+        size = size_of(chat) if rates.tpm is not None or held.budget is not None else NO_SIZE
+        wait, limit = quota.obstacle(now, rates, sum(size))
         if wait:
             record.limited = limit
             record.allowance = _headers(quota, rates, now)
-            raise _refused(wait, limit, rates, tokens)
-        lease = Lease(held, now, size, tokens)
+            raise _refused(wait, limit, rates, sum(size))
+        money = 0.0
+        if held.budget is not None and held.purse is not None:
+            money = self._affordable(held.budget, held.purse, size, record, chat)
+        lease = Lease(held, now, size, money, self._purses.clock)
         record.allowance = _headers(quota, rates, now)
         return lease
 
+    def _affordable(self, budget: Budget, purse: Purse, size: Size, record: Record, chat: ChatRequest) -> float:
+        """What the request may cost; raises GatewayError where the budget does not bear it."""
+        tariff = self._tariffs(chat.model)
+        if tariff is None:
+            message = "Your key has a budget, and nobody has said what this model costs."
+            raise InvalidRequest(message, param="model", code="model_not_available")
+        money = tariff.estimate(*size)
+        short = purse.shortage(self._purses.clock(), budget, money, self._purses.share)
+        if short is not None:
+            record.limited = "budget"
+            raise _spent(short, budget, money)
+        return money
 
-def answer_tokens(chat: ChatRequest) -> int:
-    """The most that the answer may take, as far as the client says so."""
-    most = chat.get("max_completion_tokens")
-    if not isinstance(most, int):
-        most = chat.get("max_tokens")
-    choices = chat.get("n")
-    each = max(0, most) if isinstance(most, int) else ANSWER_TOKENS
-    return each * (min(max(1, choices), MOST_CHOICES) if isinstance(choices, int) else 1)
+
+def _spent(short: Shortage, budget: Budget, money: float) -> GatewayError:
+    left = f"{_coins(short.left)} {budget.currency} is left and this request may cost {_coins(money)}"
+    if short.busy:
+        message = f"The rest of your key's budget of {budget} is reserved by requests under way: {left}. Try again."
+        return GatewayError(
+            message, status=429, kind="insufficient_quota", code="rate_limit_exceeded", retry_after=SOON
+        )
+    message = f"The budget of your key, {budget}, is spent: {left}. It begins anew in {span(short.wait)}."
+    return BudgetSpent(message, retry_after=worth_saying(short.wait))
+
+
+def _coins(amount: float) -> str:
+    return f"{amount:.6f}".rstrip("0").rstrip(".")
 
 
 def _refused(wait: float, limit: str, rates: Rates, tokens: int) -> GatewayError:

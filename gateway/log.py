@@ -19,10 +19,13 @@ from typing import Any
 import orjson
 
 from gateway.contract import Usage
+from gateway.prices import Tariff
 
 # Lines kept while the reader of the log does not read; more are counted and dropped.
 QUEUE = 50_000
 BATCH = 200
+# Places after the point of money: a token may cost a hundredth of a millionth.
+CENTS = 9
 
 
 @dataclass(slots=True)
@@ -53,6 +56,9 @@ class Record:
     code: str = "ok"
     upstream_id: str = ""
     usage: Usage | None = None
+    # What tokens cost where the answer came from, and what this one cost; None where nobody knows.
+    tariff: Tariff | None = None
+    cost: float | None = None
     choice: str = ""
     mirror: bool = False
     trace_id: str = ""
@@ -216,6 +222,9 @@ def fields(record: Record, ended: float) -> dict[str, Any]:
             "reasoning": usage.reasoning,
             "source": usage.source,
         }
+    if record.cost is not None and record.tariff is not None:
+        line["cost"] = round(record.cost, CENTS)
+        line["currency"] = record.tariff.currency
     return line
 
 

@@ -8,11 +8,13 @@ from enum import Enum
 from math import inf
 
 from gateway.config.types import Retry
-from gateway.errors import GatewayError, NoHealthyUpstream, RateLimited, UpstreamError
-from gateway.quotas import Counts
+from gateway.errors import BudgetSpent, GatewayError, NoHealthyUpstream, RateLimited, UpstreamError
+from gateway.quotas import SOON, Counts, Gate
+from gateway.purses import span, worth_saying
 from gateway.routes import HealthOf, Route, Step
 from gateway.strategies import Chance
 from gateway.timers import backoff
+from gateway.traits import Size
 
 # A provider says so when the account has no money left: no waiting cures that.
 FOR_GOOD = frozenset(("insufficient_quota",))
@@ -23,6 +25,7 @@ class Obstacle(Enum):
 
     HELD = "asked to be left alone"
     LIMIT = "over its limit"
+    SPENT = "its budget is spent"
     EJECTED = "ejected"
     SHUT = "ejected, and its breaker is hard"
     FULL = "no room"
@@ -40,20 +43,33 @@ class _Failed:
 class Plan:
     """The way of one request through its route: steps in order; one that cannot be taken now is passed over."""
 
-    __slots__ = ("_chance", "_counts", "_deadline", "_failed", "_fresh", "_health_of", "_route", "_tokens", "_waits")
+    __slots__ = (
+        "_chance",
+        "_counts",
+        "_deadline",
+        "_failed",
+        "_fresh",
+        "_health_of",
+        "_route",
+        "_size",
+        "_spent",
+        "_waits",
+    )
 
     def __init__(
-        self, route: Route, health_of: HealthOf, counts: Counts, tokens: int, deadline: float, chance: Chance
+        self, route: Route, health_of: HealthOf, counts: Counts, size: Size, deadline: float, chance: Chance
     ) -> None:
         self._route = route
         self._health_of = health_of
         self._counts = counts
-        self._tokens = tokens
+        self._size = size
         self._deadline = deadline
         self._chance = chance
         self._fresh: list[Step] = list(route.steps)
         self._failed: list[_Failed] = []
         self._waits: list[float] = []
+        # Seconds until budgets begin anew; nobody waits for that.
+        self._spent: list[float] = []
 
     def pick(self, now: float) -> Step | None:
         """The best step that was not taken yet and can be; None when there is none."""
@@ -79,6 +95,10 @@ class Plan:
         if self._waits:
             message = "Every upstream of this model is at its limit; try again later."
             return RateLimited(message, retry_after=min(self._waits))
+        if self._spent:
+            wait = min(self._spent)
+            message = f"The budget of every upstream of this model is spent; the first begins anew in {span(wait)}."
+            return BudgetSpent(message, retry_after=worth_saying(wait))
         back = [self._health_of(step.attempt.deployment).back_in(now) for step in self._fresh]
         message = "Every upstream of this model has failed too often lately; try again later."
         return NoHealthyUpstream(message, retry_after=min(back, default=1.0))
@@ -144,13 +164,32 @@ class Plan:
             self._waits.append(health.held_until - now)
             return Obstacle.HELD
         for gate in step.gates:
-            wait, _ = self._counts.quota(gate.name).obstacle(now, gate.rates, self._tokens)
+            wait, _ = self._counts.quota(gate.name).obstacle(now, gate.rates, self._size.prompt)
             if wait:
                 self._waits.append(wait)
                 return Obstacle.LIMIT
+            if gate.budget is not None and (obstacle := self._shortage(gate, step)):
+                return obstacle
         if health.ejected(now):
             return Obstacle.SHUT if attempt.rule.hard else Obstacle.EJECTED
         return Obstacle.FULL if health.full(attempt.room) else None
+
+    def _shortage(self, gate: Gate, step: Step) -> Obstacle | None:
+        """Does the budget of a gate not bear this request?"""
+        purses, tariff = self._counts.purses, step.attempt.tariff
+        assert gate.budget is not None
+        assert gate.owner is not None
+        now = purses.clock()
+        # Without a price, which only a wildcard's model may be, nobody could say when the budget is spent.
+        amount = tariff.estimate(*self._size) if tariff is not None else inf
+        short = purses[gate.owner].shortage(now, gate.budget, amount, purses.share)
+        if short is None:
+            return None
+        if short.busy:
+            self._waits.append(SOON)
+            return Obstacle.LIMIT
+        self._spent.append(short.wait)
+        return Obstacle.SPENT
 
     def _panics(self, now: float) -> bool:
         """With more than half of a route's upstreams ejected their past is ignored (Envoy's threshold)."""

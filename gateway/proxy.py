@@ -33,6 +33,7 @@ from gateway.metrics import Metrics
 from gateway.mirror import Mirrors
 from gateway.pump import Flow
 from gateway.router import Router, not_found
+from gateway.traits import BYTES_PER_TOKEN
 from gateway.tracing.context import PARENT, STATE, read_parent
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -85,7 +86,8 @@ class Proxy:
         self._id_prefix = f"req_{os.urandom(6).hex()}"
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
-        self.key_limits = KeyLimits(snapshot.config, self._loop.time())
+        purses = snapshot.upstreams.counts.purses
+        self.key_limits = KeyLimits(snapshot.config, self._loop.time(), purses, snapshot.router.tariff)
         self.draining = False
         # Is told of each request that was let in, for who keeps in mind what needs no second look.
         self.learn: Callable[[Request, Caller, Dialect], None] | None = None
@@ -95,7 +97,7 @@ class Proxy:
         self.snapshot = snapshot
         self._bounds = bounds
         self.ledger.limit = snapshot.config.server.max_buffered
-        self.key_limits.adopt(snapshot.config, self._loop.time())
+        self.key_limits.adopt(snapshot.config, self._loop.time(), snapshot.router.tariff)
         self.metrics.adopt(snapshot.router.names)
 
     @property
@@ -143,6 +145,8 @@ class Proxy:
         self.active -= 1
         self.ledger.give_back(record.reserved)
         now = self._loop.time()
+        if record.tariff is not None and record.usage is not None:
+            record.cost = record.tariff.cost(record.usage, record.received // BYTES_PER_TOKEN)
         if lease is not None:
             lease.settle(now, record)
         self.metrics.record(record, now)
@@ -179,7 +183,7 @@ class Proxy:
         """Send a whole answer."""
         headers = self._headers(snapshot, got, record)
         settle(got, snapshot.upstreams, None)
-        record.usage = got.usage
+        record.usage, record.tariff = got.usage, got.attempt.tariff
         record.status, record.sent = 200, len(got.body)
         client.write(answer(200, headers, got.body, keep_alive=stays))
 
@@ -217,7 +221,7 @@ class Proxy:
         pump.stop()
         settle(got, snapshot.upstreams, outcome)
         record.sent = pump.sent
-        record.usage = pump.usage()
+        record.usage, record.tariff = pump.usage(), got.attempt.tariff
         return outcome is None
 
     def _report(self, error: GatewayError, record: Record) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.bucket import Bucket
+from gateway.purses import Budget, Owner, Purses
 
 # Nobody knows when a request in flight ends; this is what a client is told when only that would help.
 SOON = 1.0
@@ -30,10 +33,12 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A limit on the way to an upstream: its rates, and the name under which they are counted."""
+    """A limit on the way to an upstream: its rates and budget, and the names under which they are counted."""
 
     name: str
-    rates: Rates
+    rates: Rates = Rates()
+    budget: Budget | None = None
+    owner: Owner | None = None
 
 
 class Quota:
@@ -116,13 +121,14 @@ class Allowance:
 
 
 class Counts:
-    """Quotas and allowances by name, as far as they were ever needed. They outlive a reload."""
+    """Quotas, allowances and money by name, as far as they were ever needed. They outlive a reload."""
 
-    __slots__ = ("allowances", "quotas")
+    __slots__ = ("allowances", "purses", "quotas")
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.quotas: dict[str, Quota] = {}
         self.allowances: dict[str, Allowance] = {}
+        self.purses = Purses(clock)
 
     def quota(self, name: str) -> Quota:
         """What was taken of a limit."""

@@ -6,13 +6,17 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
+from gateway.config.pricing import tariff_of
 from gateway.config.types import Config, Deployment, Retry, Routing
 from gateway.config.types import Limits as Allowed
 from gateway.contract import ChatRequest, Provider, Target
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.health import BreakerRule, Room
+from gateway.prices import Tariff, dearest
+from gateway.purses import Owner
 from gateway.quotas import Gate, Rates
 from gateway.routes import Attempt, Branch, Choice, HealthOf, Route, Step, Walk, deployments_of, follow
 from gateway.strategies import Chance
@@ -41,13 +45,15 @@ class Router:
         self._workers = config.server.workers
         self._attempts: dict[str, Attempt] = {}
         self._wild: list[tuple[str, Attempt]] = []
+        self._tariff_of: dict[str, Callable[[str], Tariff | None]] = {}
+        self._dearest: dict[str, Tariff | None] = {}
         for name, deployment in config.deployments.items():
             entry = config.providers[deployment.provider]
             provider = providers[entry.type]
             options = {**entry.options, "api_key": True} if entry.api_key else dict(entry.options)
             attempt = _attempt(name, deployment, provider, entry.base_url, options, abilities, self._workers)
-            if entry.fetch_images:
-                attempt = replace(attempt, fetch_images=True)
+            self._tariff_of[name] = partial(tariff_of, entry.type, deployment)
+            attempt = replace(attempt, fetch_images=entry.fetch_images, tariff=tariff_of(entry.type, deployment))
             if name.endswith("*"):
                 self._wild.append((name[:-1], replace(attempt, open=True)))
             else:
@@ -55,7 +61,15 @@ class Router:
         for name, adapter in config.adapters.items():
             base = self._attempts.get(adapter.deployment) or dict(self._wild)[adapter.deployment[:-1]]
             target = replace(base.target, model=adapter.model) if adapter.model else base.target
-            self._attempts[name] = replace(base, name=name, target=target, set=adapter.set, default=adapter.default)
+            tariff = self._tariff_of[adapter.deployment]
+            self._attempts[name] = replace(
+                base,
+                name=name,
+                target=target,
+                set=adapter.set,
+                default=adapter.default,
+                tariff=tariff(adapter.model),
+            )
         self._wild.sort(key=lambda wild: len(wild[0]), reverse=True)
         self._routes = {name: _single(attempt) for name, attempt in self._attempts.items()}
         self._choices: dict[str, Choice] = {}
@@ -89,6 +103,10 @@ class Router:
             return route
         return _single(self._wildcard(model))
 
+    def fixed(self, model: str) -> Route | None:
+        """The route of a model name, if every request takes the same."""
+        return self._routes.get(model)
+
     def knows(self, model: str) -> bool:
         """Would `resolve` find it?"""
         try:
@@ -96,6 +114,19 @@ class Router:
         except ModelNotFound:
             return False
         return True
+
+    def tariff(self, model: str) -> Tariff | None:
+        """The dearest tariff of those that a name may lead to, of which nothing is known for some; None for none.
+
+        Raises ModelNotFound.
+        """
+        if model in self._dearest:
+            return self._dearest[model]
+        if model not in self._attempts and model not in self._choices:
+            return self._wildcard(model).tariff
+        known = [attempt.tariff for attempt in self.behind(model) if attempt.tariff is not None]
+        self._dearest[model] = found = dearest(known)
+        return found
 
     def behind(self, name: str) -> Sequence[Attempt]:
         """The attempts that a listed name may lead to, in the order of the file; a wildcard's as it is written."""
@@ -111,7 +142,7 @@ class Router:
     def _wildcard(self, model: str) -> Attempt:
         for prefix, attempt in self._wild:
             if model.startswith(prefix) and (rest := model[len(prefix) :]):
-                return _wild(attempt, model, rest)
+                return replace(_wild(attempt, model, rest), tariff=self._tariff_of[attempt.name](rest))
         raise not_found(model)
 
     def _choose(self, name: str, routings: Mapping[str, Routing]) -> Choice:
@@ -126,7 +157,7 @@ class Router:
                 place = f"{number} of {len(routing.targets)}"
                 if routing.strategy != "priority":
                     place = f"{target.weight / shares:.0%}"
-                gates = _gates(f"{name} -> {target.use}", target.limits, self._workers, bounded=True)
+                gates = _gates("target", f"{name} -> {target.use}", target.limits, self._workers)
                 targets.append(Branch(node, target.use, place, target.weight, target.when, gates))
         fallback = [
             Branch(node, use, f"fallback {number}")
@@ -194,10 +225,12 @@ def _is_fixed(routing: Routing, nodes: Sequence[Attempt | Choice]) -> bool:
     return own and all(isinstance(node, Attempt) or node.fixed for node in nodes)
 
 
-def _gates(name: str, limits: Allowed, workers: int, *, bounded: bool) -> tuple[Gate, ...]:
-    """The gate of one entry's limits in one of so many processes; with `bounded` it also counts requests at once."""
-    rates = Rates(limits.rpm, limits.tpm, limits.parallel if bounded else None).share(workers)
-    return (Gate(name, rates),) if rates != Rates() else ()
+def _gates(kind: Literal["deployment", "target"], name: str, limits: Allowed, workers: int) -> tuple[Gate, ...]:
+    """The gate of one entry's limits in one of so many processes; a deployment's requests at once have their room."""
+    rates = Rates(limits.rpm, limits.tpm, limits.parallel if kind == "target" else None).share(workers)
+    budget = limits.budget
+    owner = Owner(kind, name, budget.currency) if budget is not None else None
+    return (Gate(name, rates, budget, owner),) if rates != Rates() or budget is not None else ()
 
 
 def _total(attempt: Attempt) -> float:
@@ -266,7 +299,7 @@ def _attempt(
         deployment=name,
         room=_room(deployment, workers),
         rule=BreakerRule(breaker.failures, breaker.window, breaker.open, breaker.hard),
-        gates=_gates(name, deployment.limits, workers, bounded=False),
+        gates=_gates("deployment", name, deployment.limits, workers),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.config.types import Hedge, Mirror, Retry, Routing, When
 from gateway.contract import ChatRequest, Provider, Target
 from gateway.health import BreakerRule, Health, Room
+from gateway.prices import Tariff
 from gateway.quotas import Gate
 from gateway.strategies import STRATEGIES, Chance, Option, rendezvous
 from gateway.timers import Limits
@@ -26,7 +27,8 @@ class Attempt:
     `set` and `default` are an adapter's parameters. `account` names the provider entry, its connections and its secret.
     `deployment` is whose health and limits count: an adapter shares those of its deployment, and so do all names that a
     client may write for a wildcard (`open`), which is why no 429 for one of them holds back the others.
-    `fetch_images`: images that the client names by URL are fetched for this provider.
+    `fetch_images`: images that the client names by URL are fetched for this provider. `tariff`: what its tokens cost,
+    None where nobody knows.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Attempt:
     room: Room = ROOM
     rule: BreakerRule = RULE
     gates: tuple[Gate, ...] = ()
+    tariff: Tariff | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

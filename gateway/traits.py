@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,9 +11,19 @@ from gateway.envelope import Envelope
 
 # What one token takes of a request body, roughly; English text has four characters to a token.
 BYTES_PER_TOKEN = 4
+# What an answer is thought to take when the client sets no bound to it.
+ANSWER_TOKENS = 1000
+MOST_CHOICES = 128
 # Who a request belongs to, the first that the client sent.
 WHO = ("user", "safety_identifier", "prompt_cache_key")
 _IMAGE = b'"image_url"'
+
+
+class Size(NamedTuple):
+    """About how many tokens a request has, and how many its answer may have."""
+
+    prompt: int
+    answer: int
 
 
 class _Speaker(msgspec.Struct):
@@ -40,6 +50,16 @@ def has_images(chat: ChatRequest) -> bool:
 def input_tokens(chat: ChatRequest) -> int:
     """About how many tokens it is, by the size of its body."""
     return chat.size // BYTES_PER_TOKEN if isinstance(chat, Envelope) else 0
+
+
+def size_of(chat: ChatRequest) -> Size:
+    """How large a request is by the size of its body, and its answer at most, as far as the client says so."""
+    most = chat.get("max_completion_tokens")
+    if not isinstance(most, int):
+        most = chat.get("max_tokens")
+    choices = chat.get("n")
+    each = max(0, most) if isinstance(most, int) else ANSWER_TOKENS
+    return Size(input_tokens(chat), each * (min(max(1, choices), MOST_CHOICES) if isinstance(choices, int) else 1))
 
 
 def sticky_key(rule: str, chat: ChatRequest) -> bytes | None:

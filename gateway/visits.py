@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from gateway.contract import Usage
 from gateway.health import Health
-from gateway.quotas import Counts, Gate
+from gateway.quotas import Counts
+from gateway.routes import Step
+from gateway.traits import Size
+
+NOTHING = Usage(0, 0)
 
 
 class Visit:
     """A place at an upstream, taken when this is made and given back once by `leave`. `began` is a time of the loop."""
 
-    __slots__ = ("_counts", "_gates", "_probe", "_retry", "_tokens", "began", "health")
+    __slots__ = ("_counts", "_money", "_probe", "_retry", "_size", "_step", "began", "health")
 
     def __init__(self, health: Health, now: float, *, retry: bool, placed: bool) -> None:
         self.began = now
@@ -20,15 +22,20 @@ class Visit:
         self._probe = health.begin(now, placed=placed)
         # The plan has counted the retry already, when it decided on it.
         self._retry = retry
-        self._gates: Sequence[Gate] = ()
-        self._tokens = 0
+        self._step: Step | None = None
+        self._size = Size(0, 0)
+        self._money = 0.0
         self._counts: Counts | None = None
 
-    def pass_gates(self, gates: Sequence[Gate], counts: Counts, tokens: int) -> None:
-        """Take a request of about so many tokens from limits."""
-        self._gates, self._counts, self._tokens = gates, counts, tokens
-        for gate in gates:
-            counts.quota(gate.name).take(self.began, gate.rates, tokens)
+    def pass_gates(self, step: Step, counts: Counts, size: Size) -> None:
+        """Take a request of about this size from the limits on its way."""
+        self._step, self._counts, self._size = step, counts, size
+        tariff = step.attempt.tariff
+        self._money = tariff.estimate(*size) if tariff is not None else 0.0
+        for gate in step.gates:
+            counts.quota(gate.name).take(self.began, gate.rates, size.prompt)
+            if gate.owner is not None:
+                counts.purses[gate.owner].reserve(self._money)
 
     def answered(self) -> None:
         """The upstream has begun to answer: from here on it is no retry but a request like any other."""
@@ -36,17 +43,26 @@ class Visit:
             self._retry = False
             self.health.retries -= 1
 
-    def leave(self, now: float, used: int | None = 0) -> None:
-        """It has come to its end, and used so many tokens; None when nobody knows."""
+    def leave(self, now: float, used: Usage | None = NOTHING) -> None:
+        """It has come to its end, and used so much; None when nobody knows."""
         self.health.end(retry=self._retry, probe=self._probe)
         if self._counts is not None:
-            reserved = self._tokens
-            for gate in self._gates:
-                self._counts.quota(gate.name).end(now, gate.rates, reserved, reserved if used is None else used)
+            self._settle(self._counts, now, used)
+
+    def _settle(self, counts: Counts, now: float, used: Usage | None) -> None:
+        step, reserved = self._step, self._size.prompt
+        assert step is not None
+        tariff = step.attempt.tariff
+        tokens = _tokens(used, reserved)
+        cost = tariff.cost(used, reserved) if used is not None and tariff is not None else self._money
+        for gate in step.gates:
+            counts.quota(gate.name).end(now, gate.rates, reserved, reserved if tokens is None else tokens)
+            if gate.owner is not None:
+                counts.purses[gate.owner].settle(counts.purses.clock(), self._money, cost)
 
 
-def tokens_of(usage: Usage | None) -> int | None:
-    """All tokens that an answer took; None when its usage is not known."""
+def _tokens(usage: Usage | None, prompt: int) -> int | None:
+    """All tokens that an answer took, of a request that has about so many; None when its usage is not known."""
     if usage is None or (usage.prompt is None and usage.completion is None):
         return None
-    return (usage.prompt or 0) + (usage.completion or 0)
+    return (prompt if usage.prompt is None else usage.prompt) + (usage.completion or 0)

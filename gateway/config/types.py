@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, field
 
 from gateway.config.secrets import Secret, revealed
+from gateway.purses import Budget
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -30,9 +31,9 @@ Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
 Money = Annotated[float, Meta(ge=0, le=1_000_000)]
 # A header value is often no secret, so writing it down is no mistake; it is masked all the same.
 HeaderValue = Annotated[Secret, Meta(extra={"literal": "fine"})]
-NAMES = "names"
 # A text that may also stand in the environment or in a file.
 Referable = Annotated[str, Meta(extra={"reference": True})]
+NAMES = "names"
 # The keys of such a map are names that its owner chose.
 Named = Meta(extra={NAMES: True})
 
@@ -50,15 +51,6 @@ class Address:
         if self.path or self.fd:
             return f"unix:{self.path}" if self.path else f"fd:{self.fd}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """An amount of money per day or month, UTC."""
-
-    amount: float
-    currency: str
-    per: Literal["day", "month"]
 
 
 class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

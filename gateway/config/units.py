@@ -10,7 +10,8 @@ from ipaddress import ip_address
 from string import ascii_letters
 from typing import Any
 
-from gateway.config.types import Address, Budget
+from gateway.config.types import Address
+from gateway.purses import Budget
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -8,14 +8,21 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.config.types import Budget, Config, Key, Limits, Server
+from gateway.config.types import Config, Key, Limits, Server
 from gateway.contract import Usage
 from gateway.dialects.openai_chat import DIALECT
 from gateway.errors import GatewayError
-from gateway.keylimits import ANSWER_TOKENS, KeyLimits, Lease
+from gateway.keylimits import KeyLimits, Lease
 from gateway.log import Record
+from gateway.prices import Tariff
+from gateway.purses import Budget, Purses
+from gateway.traits import ANSWER_TOKENS
 
 HASH = "sha256:" + "0" * 64
+# A dollar for a thousand tokens of input, two for a thousand of output.
+TARIFF = Tariff(1000, 2000, 100, 1250)
+# Noon of the 30th of November 2026.
+NOON = 1_796_040_000.0
 
 
 def config(workers: int = 1, **limits: Any) -> Config:
@@ -26,8 +33,14 @@ class Desk:
     """A key that sends requests."""
 
     def __init__(self, workers: int = 1, **limits: Any) -> None:
-        self.limits = KeyLimits(config(workers, **limits), 0.0)
+        self.now = NOON
+        self.purses = Purses(lambda: self.now)
+        self.tariffs = {"m": TARIFF}.get
+        self.limits = KeyLimits(config(workers, **limits), 0.0, self.purses, self.tariffs)
         self.record = Record(0.0)
+
+    def adopt(self, **limits: Any) -> None:
+        self.limits.adopt(config(**limits), 0.0, self.tariffs)
 
     def ask(self, now: float = 0.0, **body: Any) -> Lease:
         chat = DIALECT.open_request(orjson.dumps({"model": "m", "messages": [], **body}), {})
@@ -55,7 +68,7 @@ class Desk:
 
 
 def test_a_key_without_limits_is_not_counted() -> None:
-    limits = KeyLimits(Config(keys={"app": Key(hash=HASH)}), 0.0)
+    limits = KeyLimits(Config(keys={"app": Key(hash=HASH)}), 0.0, Purses(lambda: NOON), {}.get)
     record = Record(0.0, key="app")
     chat = DIALECT.open_request(b'{"model": "m", "messages": []}', {})
     assert limits.admit(record, chat, 0.0) is None
@@ -171,13 +184,13 @@ def test_what_was_used_is_kept_over_a_reload_by_name() -> None:
     running = desk.ask()
     for _ in range(5):
         desk.refusal()
-    desk.limits.adopt(config(rpm=10, parallel=2), 0.0)
+    desk.adopt(rpm=10, parallel=2)
     desk.end(desk.ask())
     assert desk.record.allowance is not None
     assert desk.record.allowance["x-ratelimit-remaining-requests"] == "8"
     desk.end(running)
-    desk.limits.adopt(Config(), 0.0)
-    desk.limits.adopt(config(rpm=10), 0.0)
+    desk.limits.adopt(Config(), 0.0, desk.tariffs)
+    desk.adopt(rpm=10)
     desk.ask()
     assert desk.record.allowance["x-ratelimit-remaining-requests"] == "7"
 
@@ -185,9 +198,9 @@ def test_what_was_used_is_kept_over_a_reload_by_name() -> None:
 def test_a_limit_that_a_reload_takes_away_lets_its_requests_end() -> None:
     desk = Desk(tpm=1_000)
     lease = desk.ask(max_tokens=500)
-    desk.limits.adopt(Config(keys={"app": Key(hash=HASH)}), 0.0)
+    desk.limits.adopt(Config(keys={"app": Key(hash=HASH)}), 0.0, desk.tariffs)
     desk.end(lease, 0.0, Usage(100, 100))
-    desk.limits.adopt(config(tpm=1_000), 0.0)
+    desk.adopt(tpm=1_000)
     assert desk.left() == 1_000 - 200 - 10
 
 
@@ -195,7 +208,7 @@ def test_a_reload_that_changes_a_limit_keeps_the_tokens_that_were_used() -> None
     desk = Desk(tpm=1_000)
     running = desk.ask(max_tokens=200)
     desk.end(desk.ask(max_tokens=100), usage=Usage(300, 200))
-    desk.limits.adopt(config(tpm=100_000), 0.0)
+    desk.adopt(tpm=100_000)
     desk.end(running, usage=Usage(150, 50))
     assert desk.left() == 100_000 - 500 - 200 - 10
 
@@ -231,6 +244,6 @@ def test_each_of_several_workers_grants_its_share() -> None:
 
 
 def test_a_key_with_only_a_budget_has_no_rates() -> None:
-    desk = Desk(budget=Budget(1, "USD", "day"))
+    desk = Desk(budget=Budget(100, "USD", "day"))
     desk.end(desk.ask())
     assert desk.record.allowance == {}

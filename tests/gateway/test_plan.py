@@ -14,6 +14,7 @@ from gateway.plan import Plan, may_repeat, wait_at_same
 from gateway.quotas import Counts, Gate, Rates
 from gateway.routes import Attempt, Route, Step
 from gateway.timers import Limits
+from gateway.traits import Size
 from plugins.openai import PROVIDER
 
 TOTAL = 100.0
@@ -44,7 +45,7 @@ class Fleet:
 
     def plan(self) -> Plan:
         route = Route(list(self.steps.values()), self.retry, self.most, self.at_one, TOTAL)
-        return Plan(route, self.health.__getitem__, self.counts, 10, TOTAL, lambda: 1.0)
+        return Plan(route, self.health.__getitem__, self.counts, Size(10, 0), TOTAL, lambda: 1.0)
 
 
 def error(cause: Any = "5xx", retry_after: float | None = None, code: str = "e") -> UpstreamError:
