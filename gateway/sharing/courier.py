@@ -51,7 +51,10 @@ class Entry:
 
 
 class Courier:
-    """`up` says whether it is worth asking. `chores` are commands for the next batch, after everything told before."""
+    """`up` says whether it is worth asking; `turned` is called when that changes.
+
+    `chores` are commands for the next batch, after everything told before.
+    """
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Courier:
         news: News,
     ) -> None:
         self.up = False
+        self.turned: Callable[[], None] = lambda: None
         self.failures = 0
         self.lost = 0
         self._link = link
@@ -240,6 +244,7 @@ class Courier:
         self.up = False
         self._said_away = True
         self._release()
+        self.turned()
 
     def _rise(self) -> None:
         self.up = True
@@ -248,6 +253,7 @@ class Courier:
             self._said_away = False
             away = round(self._loop.time() - self._away_since, 1)
             self._news("info", "limits are counted in Redis again", away=away)
+        self.turned()
         self._settled.set()
 
     def _release(self) -> None:

@@ -19,6 +19,8 @@ from gateway.sharing.script import Charge, Command, Reply, Verdict, Who, beat, h
 LEASE = 15.0
 # So often it says again what it holds, and that it is alive.
 RENEWED, BEAT = 5.0, 1.0
+# Times every limit it is more than anybody uses.
+BOUNDLESS = 1e9
 # The header of an answer whose limits were counted without Redis.
 DEGRADED = "x-gateway-state"
 
@@ -52,23 +54,26 @@ class Ticket:
 
 
 class Shared:
-    """One process's share in the limits of all. While `up` is false they are counted here alone.
+    """One process's part in the limits of all. While `up` is false they are counted here alone.
 
-    `moved` is called with the number of processes when that changes.
+    `processes` is how many there were when Redis was last heard. Whoever wants to know of a change to that or to `up`
+    puts a call into `listeners`.
     """
 
-    def __init__(self, state: State, holds: Holds, news: News, moved: Callable[[int], None]) -> None:
+    def __init__(self, state: State, workers: int, holds: Holds, news: News) -> None:
         assert state.url is not None
         self.on_error = state.on_error
-        self.processes = 1
+        self.processes = workers
+        self.listeners: list[Callable[[], None]] = []
+        self._least = workers
         self._holds = holds
-        self._moved = moved
         self._prefix = state.prefix
         self._who = Who(os.urandom(6).hex(), LEASE)
         self._held: dict[str, _Held] = {}
         self._loop = asyncio.get_running_loop()
         self._beat_at = 0.0
         self._courier = Courier(Link(state.url.reveal()), state.timeout, self._probe, self._chores, news)
+        self._courier.turned = self._tell_listeners
 
     @property
     def up(self) -> bool:
@@ -96,7 +101,14 @@ class Shared:
         """
         if self.up:
             command = take(self._who, charges)
-            reply = await self._courier.ask(command, late=lambda reply: self._undo(charges, reply))
+            waiter = self._courier.ask(command, late=lambda reply: self._undo(charges, reply))
+            try:
+                reply = await waiter
+            except asyncio.CancelledError:
+                # The client left in the very moment of the answer.
+                if waiter.done() and not waiter.cancelled() and (reply := waiter.result()) is not None:
+                    self._undo(charges, reply)
+                raise
             if reply is not None:
                 found = verdict(reply)
                 if not found.granted:
@@ -125,6 +137,12 @@ class Shared:
         if self.up and (now >= self._beat_at or self._holds.fresh(now)):
             self._beat_at = 0.0
             self._courier.nudge()
+
+    @property
+    def part(self) -> float:
+        """Of every limit, how much this process may grant by itself: everything while Redis says what is left."""
+        alone = not self.up and self.on_error == "local_share"
+        return 1 / self.processes if alone else BOUNDLESS
 
     def vitals(self) -> dict[str, float]:
         """How this process gets along with Redis."""
@@ -181,6 +199,11 @@ class Shared:
     def _hear(self, reply: Reply) -> None:
         found = heard(reply)
         self._holds.learn(found.held, self._loop.time())
-        if found.processes != self.processes:
-            self.processes = max(1, found.processes)
-            self._moved(self.processes)
+        processes = max(self._least, found.processes)
+        if processes != self.processes:
+            self.processes = processes
+            self._tell_listeners()
+
+    def _tell_listeners(self) -> None:
+        for listener in self.listeners:
+            listener()
