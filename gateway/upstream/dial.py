@@ -153,7 +153,8 @@ def _close_late(task: asyncio.Task[socket.socket]) -> None:
 
 async def _reach(address: Address, port: int) -> socket.socket:
     family, number = address
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio sets TCP_NODELAY only where it is.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setblocking(False)
         for level, option, value in _OPTIONS:
