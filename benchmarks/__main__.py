@@ -21,7 +21,7 @@ from benchmarks.native import CannotBuild
 from benchmarks.running import Effort, measure
 from benchmarks.scenarios import Scenario
 
-OUT = ROOT / "build" / "benchmarks"
+OUT = ROOT / ".bench"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -93,7 +93,8 @@ def read_seen(line: bytes) -> Seen:
     if not line:
         raise RuntimeError("the clients ended without a result")
     said: dict[str, Any] = json.loads(line)
-    return Seen(**{name: Percentiles(**each) if isinstance(each, dict) else each for name, each in said.items()})
+    latency, first_byte, age = (Percentiles(**said.pop(name)) for name in ("latency", "first_byte", "age"))
+    return Seen(**said, latency=latency, first_byte=first_byte, age=age)
 
 
 def run(

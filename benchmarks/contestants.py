@@ -70,8 +70,8 @@ Line = Callable[[Seat], Sequence[str]]
 class Contestant:
     """One that is measured. `needs`: programs and modules without which it is left out.
 
-    `models`: the model that leads to each upstream format; a translator answers all of them in OpenAI's. `passes`: asked
-    for another format at that format's own path, it passes the bytes on as they are.
+    `models`: the model that leads to each upstream format; a translator answers all of them in OpenAI's. `passes`: it
+    can be asked for another format at that format's own path, and passes the bytes on as they are.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Contestant:
     home: bool = False
     processes: int = 1
     environment: Callable[[Seat], Mapping[str, str]] = lambda seat: {}
-    headers: Callable[[Seat], Mapping[str, str]] = lambda seat: {}
+    headers: Callable[[Seat, str], Mapping[str, str]] = lambda seat, wire: {}
 
     def missing(self, homes: Mapping[str, Path]) -> str:
         """Why it cannot be started here; empty when it can."""
@@ -136,6 +136,45 @@ def _plain(name: str) -> Line:
     return line
 
 
+def _ferrogw(seat: Seat) -> list[str]:
+    return [f"{seat.home}/bin/ferrogw"]
+
+
+def _ferrogw_environment(seat: Seat) -> dict[str, str]:
+    return {
+        "GATEWAY_CONFIG": str(seat.fill("ferrogw.yaml")),
+        "MASTER_KEY": KEY,
+        "OPENAI_API_KEY": SECRET,
+        "OPENAI_BASE_URL": f"{seat.base}/v1",
+        "PORT": str(seat.port),
+        "RATE_LIMIT_RPS": "0",
+        "LOG_LEVEL": "error",
+        "GOMAXPROCS": "1",
+    }
+
+
+def _litellm(seat: Seat) -> list[str]:
+    config = str(seat.fill("litellm.yaml"))
+    return [f"{seat.home}/bin/litellm", "--config", config, "--port", str(seat.port), "--host", "127.0.0.1"]
+
+
+def _litellm_environment(seat: Seat) -> dict[str, str]:
+    return {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "LITELLM_MODE": "PRODUCTION"}
+
+
+def _portkey(seat: Seat) -> list[str]:
+    server = f"{seat.home}/node_modules/@portkey-ai/gateway/build/start-server.js"
+    return ["node", server, "--headless", f"--port={seat.port}"]
+
+
+def _portkey_environment(seat: Seat) -> dict[str, str]:
+    return {"NODE_ENV": "production", "TRUSTED_CUSTOM_HOSTS": "localhost,127.0.0.1"}
+
+
+def _portkey_headers(seat: Seat, wire: str) -> dict[str, str]:
+    return {"x-portkey-provider": wire, "x-portkey-custom-host": f"{seat.base}/v1"}
+
+
 OURS = {"openai": "gpt-4o-mini", "anthropic": "claude", "google": "gemini", "bedrock": "nova"}
 CONTESTANTS: Sequence[Contestant] = (
     Contestant(name="nginx", title="nginx", line=_nginx, needs=("nginx",)),
@@ -148,6 +187,34 @@ CONTESTANTS: Sequence[Contestant] = (
         title="FastAPI + httpx",
         line=_plain("plain_fastapi.py"),
         needs=("fastapi", "uvicorn", "httpx"),
+    ),
+    Contestant(
+        name="ferrogw",
+        title="ferrogw",
+        line=_ferrogw,
+        home=True,
+        passes=False,
+        environment=_ferrogw_environment,
+    ),
+    Contestant(
+        name="portkey",
+        title="Portkey",
+        line=_portkey,
+        needs=("node",),
+        home=True,
+        passes=False,
+        models={"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5"},
+        environment=_portkey_environment,
+        headers=_portkey_headers,
+    ),
+    Contestant(
+        name="litellm",
+        title="LiteLLM",
+        line=_litellm,
+        home=True,
+        passes=False,
+        models={"openai": "gpt-4o-mini", "anthropic": "claude"},
+        environment=_litellm_environment,
     ),
 )
 BY_NAME = {each.name: each for each in CONTESTANTS}

@@ -42,12 +42,12 @@ class Running:
         path = self.contestant.path(wire)
         assert path, f"{self.contestant.name} has no way to {wire}"
         body = wires.chat(self.contestant.model(wire), stream=stream, padding=padding)
-        return wires.request(path, {"Authorization": f"Bearer {key}", **self.contestant.headers(self.seat)}, body)
+        return wires.request(path, {"Authorization": f"Bearer {key}", **self.contestant.headers(self.seat, wire)}, body)
 
 
 @dataclass(slots=True)
 class Lineup:
-    """Everything that runs during a benchmark: `async`-free, so that the one who measures sleeps while others work."""
+    """Everything that runs during a benchmark. A context: what was started is ended with it."""
 
     folder: Path
     cores: Cores = field(default_factory=machine.cores)
@@ -72,18 +72,16 @@ class Lineup:
         assert self._upstream is not None, "a line-up is entered before it is used"
         return self._upstream
 
-    def get(self, contestant: Contestant, *, tls: bool = False, fresh: bool = False) -> Running:
-        """The contestant, started if need be; `fresh`: a process that has served nothing yet."""
+    def get(self, contestant: Contestant, *, tls: bool = False, fresh: bool = False, spread: bool = False) -> Running:
+        """The contestant, started if need be; `fresh`: one that has served nothing yet; `spread`: on all cores."""
         key = contestant.name, tls
         if fresh and key in self._running:
             machine.stop(self._running.pop(key).process)
         if key not in self._running:
             self._running[key] = self._start(contestant, tls=tls)
-        return self._running[key]
-
-    def spread(self, running: Running) -> None:
-        """Let a contestant use every core that takes part, as its kind of process would in production."""
-        machine.move(running.process.pid, self.cores.both)
+        running = self._running[key]
+        machine.move(running.process.pid, self.cores.both if spread else self.cores.proxy)
+        return running
 
     def work(self, port: int, request: bytes) -> Work:
         """A request to a port, for clients on the clients' core."""

@@ -281,21 +281,17 @@ static bool start_body(struct connection *c) {
 static bool receive(struct connection *c) {
     static char scratch[262144];
     for (;;) {
-        bool head = !c->missing;
-        char *into = head ? c->in + c->have : scratch;
-        size_t room = head ? REQUEST_KEPT - c->have : sizeof scratch;
-        ssize_t count = recv(c->fd, into, room, 0);
+        size_t room = REQUEST_KEPT - c->have;
+        ssize_t count = recv(c->fd, room ? c->in + c->have : scratch, room ? room : sizeof scratch, 0);
         if (count < 0 && errno == EAGAIN) return true;
         if (count <= 0 || c->next != READ) return false;
-        if (head) {
-            c->have += (size_t)count;
-            if (!start_body(c)) {
-                if (c->have == REQUEST_KEPT) return false;
-                continue;
-            }
-        } else {
+        if (room) c->have += (size_t)count;
+        if (c->missing) {
             if ((size_t)count > c->missing) return false;
             c->missing -= (size_t)count;
+        } else if (!start_body(c)) {
+            if (c->have == REQUEST_KEPT) return false;
+            continue;
         }
         if (!c->missing) { answer(c); return true; }
     }

@@ -18,6 +18,8 @@ def number(value: float | None) -> str:
     """Three digits that count; a dash for what was not measured."""
     if value is None:
         return "–"
+    if not value:
+        return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}".replace(",", " ")
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -40,11 +42,23 @@ def times(ratio: float | None) -> str:
     return "–" if ratio is None else f"{number(ratio)}×"
 
 
+def percent(share: float | None) -> str:
+    """A share of one."""
+    return "–" if share is None else f"{share:.0%}"
+
+
 # What may stand beside a scenario's figure, with its heading.
 COLUMNS: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
+    ("share", "of a served request", percent),
+    ("cpu", "CPU", time),
+    ("direct", "without it", time),
     ("rate", "per second", number),
     ("p50", "p50", time),
     ("p99", "p99", time),
+    ("max", "longest", time),
+    ("longest", "longest, ms", number),
+    ("late", "in the second half", number),
+    ("taken", "MiB from upstream", number),
     ("memory", "memory", mebibytes),
 )
 
@@ -68,7 +82,7 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 def scenario(row: Scenario, measured: Measured) -> str:
     """One scenario's table, a line for each contestant."""
     shown = [each for each in COLUMNS if each[0] != row.figure and _has(measured, each[0])]
-    head = [f"{row.name}: {row.title}", row.unit, "best", *(f"× {TITLES[base]}" for base in BASELINES)]
+    head = ["", row.unit, "best", *(f"× {TITLES[base]}" for base in BASELINES)]
     lines = [[*head, *(heading for _, heading, _ in shown)]]
     for name in sorted(measured.contestants, key=lambda each: ORDER.get(each, len(ORDER))):
         best = min(measured.figures(name, row.figure), default=None)
@@ -76,7 +90,7 @@ def scenario(row: Scenario, measured: Measured) -> str:
         rest = [form(measured.median(name, figure)) for figure, _, form in shown]
         lines.append([TITLES.get(name, name), number(measured.median(name, row.figure)), number(best), *ratios, *rest])
     absent = [f"\n{TITLES.get(name, name)} is left out: {why}" for name, why in measured.absent.items()]
-    return "\n".join([table(lines), *absent])
+    return "\n".join([f"**{row.name}** {row.title}\n", table(lines), *absent])
 
 
 def overview(results: Results) -> str:

@@ -29,7 +29,7 @@ def measure(
     """All rounds of a scenario. Who cannot take part, or answers wrongly, is left out, with the reason."""
     asked = row.asked if effort.seconds is None else _for(row.asked, effort.seconds)
     absent: dict[str, str] = {}
-    rounds: list[dict[str, Figures]] = [{} for _ in range(effort.rounds)]
+    rounds: list[dict[str, Figures]] = [{} for _ in range(min(effort.rounds, row.rounds))]
     for turn, results in enumerate(({}, *rounds) if row.warms_up else rounds):
         taking = [each for each in contestants if each.name not in absent]
         for contestant in taking if turn % 2 else taking[::-1]:
@@ -45,7 +45,7 @@ def measure(
 def _turn(lineup: Lineup, row: Scenario, contestant: Contestant, asked: Asked) -> Figures:
     if not contestant.path(asked.wire):
         raise CannotStart(f"it has no way to {asked.wire}")
-    running = lineup.get(contestant, tls=row.tls, fresh=row.fresh)
+    running = lineup.get(contestant, tls=row.tls, fresh=row.fresh, spread=row.spread)
     return row.measure(lineup, running, asked)
 
 

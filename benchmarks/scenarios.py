@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.clients import Clients
-from benchmarks.measures import Asked, Measure, under_load
+from benchmarks.leaving import gone, stalled
+from benchmarks.measures import Asked, Measure, added, beside_big, idle, open_streams, refused, under_load
 from benchmarks.upstream import Behaviour
+
+ENDLESS = 1 << 30
+ALL = ("nginx", "haproxy", "sluiceway", "aiohttp", "fastapi")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """One thing to measure. `figure` is the one that counts, smaller is better; `unit` is what it is per.
+    """One thing to measure. `figure` is the one that counts, smaller is better; `unit` says what it is.
 
-    `fresh`: every turn on a process that has served nothing; `names`: who takes part when the command does not say.
+    `fresh`: every turn on a process that has served nothing; `spread`: on all cores; `rounds`: at most so many;
+    `names`: who takes part when the command does not say.
     """
 
     name: str
@@ -25,28 +30,154 @@ class Scenario:
     unit: str = "µs/request"
     tls: bool = False
     fresh: bool = False
-    names: Sequence[str] = ("nginx", "haproxy", "sluiceway", "aiohttp", "fastapi")
+    spread: bool = False
+    rounds: int = 100
+    names: Sequence[str] = ALL
 
     @property
     def warms_up(self) -> bool:
         """Does a first turn not count?"""
-        return not self.fresh
+        return self.measure in {under_load, refused, added, beside_big} and not self.fresh
 
 
-def _whole(name: str, title: str, connections: int, delay: float = 0.0) -> Scenario:
-    asked = Asked(Clients(connections, 1.5, ramp=delay), upstream=Behaviour(delay=delay))
-    return Scenario(name=name, title=title, asked=asked)
+def _whole(connections: int, *, delay: float = 0.0, padding: int = 0) -> Asked:
+    """Whole answers; those of a slow upstream are asked for one after the other, not all at once."""
+    return Asked(Clients(connections, 1.5, ramp=delay), padding=padding, upstream=Behaviour(delay=delay))
 
 
-def _paced(name: str, title: str, connections: int, wire: str = "openai") -> Scenario:
-    """Streams of a token every 20 ms that never end: nothing but the chunks costs."""
-    asked = Asked(Clients(connections, 1.5, warm=0.7, ramp=0.02), wire, True, 0, Behaviour(10_000_000, 0.02), "chunks")
-    return Scenario(name=name, title=title, asked=asked, unit="µs/chunk")
+def _paced(connections: int, wire: str = "openai") -> Asked:
+    """Streams of a token every 20 ms that do not end: nothing but their chunks costs."""
+    clients = Clients(connections, 1.5, warm=0.7, ramp=0.02)
+    return Asked(clients, wire, stream=True, upstream=Behaviour(ENDLESS, 0.02), per="chunks")
 
+
+def _open(connections: int) -> Asked:
+    """Streams of a token a second."""
+    ramp = connections / 1500
+    return Asked(Clients(connections, 2.0, ramp + 1.5, ramp), stream=True, upstream=Behaviour(ENDLESS, 1.0))
+
+
+SHORT = Asked(Clients(64, 1.5, ramp=0.04), stream=True, upstream=Behaviour(20, 0.002))
+FLOOD = Asked(Clients(16, 1.5), stream=True, upstream=Behaviour(300), per="chunks")
+SLOWLY = Asked(Clients(1, 0.0), stream=True, upstream=Behaviour(ENDLESS, 0.02))
+SILENT = Asked(Clients(1, 0.0), stream=True, upstream=Behaviour(ENDLESS, 30.0))
+BESIDE = Asked(Clients(50, 2.0, 0.7, 0.02), stream=True, padding=400_000, upstream=Behaviour(ENDLESS, 0.02))
 
 SCENARIOS: Sequence[Scenario] = (
-    _whole("json:16", "whole answers, 16 connections", 16),
-    _paced("paced:400", "400 streams, a chunk every 20 ms", 400),
-    Scenario(name="big:4", title="prompts of 400 KB, 4 connections", asked=Asked(Clients(4, 1.5), padding=400_000)),
+    Scenario(name="json:1", title="whole answers, one connection", asked=_whole(1)),
+    Scenario(name="json:16", title="whole answers, 16 connections", asked=_whole(16)),
+    Scenario(name="json:64", title="whole answers, 64 connections", asked=_whole(64)),
+    Scenario(name="json:256", title="whole answers, 256 connections", asked=_whole(256)),
+    Scenario(name="delay:256", title="an upstream that takes 50 ms, 256 connections", asked=_whole(256, delay=0.05)),
+    Scenario(name="big:4", title="prompts of 400 KB, 4 connections", asked=_whole(4, padding=400_000)),
+    Scenario(name="paced:50", title="50 streams, a chunk every 20 ms", asked=_paced(50), unit="µs/chunk"),
+    Scenario(name="paced:400", title="400 streams, a chunk every 20 ms", asked=_paced(400), unit="µs/chunk"),
+    Scenario(name="short:64", title="whole streams of 20 chunks, 2 ms apart", asked=SHORT, unit="µs/stream"),
+    Scenario(name="flood:16", title="16 streams at full speed", asked=FLOOD, unit="µs/chunk"),
+    Scenario(
+        name="anthropic:200",
+        title="Anthropic to OpenAI, 200 streams; the others pass its bytes on",
+        asked=_paced(200, "anthropic"),
+        unit="µs/chunk",
+    ),
+    Scenario(
+        name="google:200",
+        title="Google to OpenAI, 200 streams; the others pass its bytes on",
+        asked=_paced(200, "google"),
+        unit="µs/chunk",
+    ),
+    Scenario(
+        name="bedrock:200",
+        title="Bedrock to OpenAI, 200 streams; the others pass its bytes on",
+        asked=_paced(200, "bedrock"),
+        unit="µs/chunk",
+    ),
+    Scenario(name="tls:16", title="TLS to the upstream, whole answers", asked=_whole(16), tls=True),
+    Scenario(name="tls:200", title="TLS to the upstream, 200 streams", asked=_paced(200), unit="µs/chunk", tls=True),
+    Scenario(name="keys:16", title="keys that nobody knows", asked=_whole(16), measure=refused, unit="µs/refusal"),
+    Scenario(
+        name="added:1",
+        title="latency added to an answer, one connection",
+        asked=_whole(1),
+        measure=added,
+        figure="added",
+        unit="µs",
+    ),
+    Scenario(
+        name="beside:50",
+        title="50 streams beside a prompt of 400 KB every 10 ms: age of a chunk, 99th percentile",
+        asked=BESIDE,
+        measure=beside_big,
+        figure="age99",
+        unit="µs",
+    ),
+    Scenario(
+        name="idle",
+        title="memory with nothing to do",
+        asked=_whole(1),
+        measure=idle,
+        figure="idle",
+        unit="MiB",
+        fresh=True,
+        rounds=1,
+    ),
+    Scenario(
+        name="streams:1000",
+        title="1,000 open streams, a chunk a second: memory of each",
+        asked=_open(1000),
+        measure=open_streams,
+        figure="per_stream",
+        unit="KiB/stream",
+        fresh=True,
+        rounds=1,
+    ),
+    Scenario(
+        name="streams:5000",
+        title="5,000 open streams, a chunk a second: memory of each",
+        asked=_open(5000),
+        measure=open_streams,
+        figure="per_stream",
+        unit="KiB/stream",
+        fresh=True,
+        rounds=1,
+        names=("nginx", "haproxy", "sluiceway", "aiohttp"),
+    ),
+    Scenario(
+        name="stalled:8",
+        title="clients that stop reading an endless stream: memory of each",
+        asked=Asked(Clients(8, 0.0), stream=True),
+        measure=stalled,
+        figure="growth",
+        unit="KiB/client",
+        fresh=True,
+        rounds=1,
+    ),
+    Scenario(
+        name="gone",
+        title="from a client's leaving to the end of its answer upstream",
+        asked=SLOWLY,
+        measure=gone,
+        figure="gone",
+        unit="ms",
+        rounds=1,
+    ),
+    Scenario(
+        name="gone:silent",
+        title="the same while the upstream is silent",
+        asked=SILENT,
+        measure=gone,
+        figure="gone",
+        unit="ms",
+        rounds=1,
+    ),
+    Scenario(
+        name="workers:64",
+        title="one worker and two, on all cores",
+        asked=_whole(64),
+        figure="rate",
+        unit="requests/s",
+        spread=True,
+        names=("sluiceway", "sluiceway-2"),
+    ),
 )
 BY_NAME = {each.name: each for each in SCENARIOS}

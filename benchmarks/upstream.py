@@ -53,11 +53,17 @@ class Upstream:
         return Stats(**json.loads(self._get("/stats")))
 
     def streams_left(self) -> int:
-        """How many answers are still under way when their clients are gone, after time to let go of them."""
-        deadline = time.monotonic() + LETTING_GO
-        while (active := self.stats().active) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return active
+        """How many answers are still under way when their clients are gone, after time to let go of them.
+
+        None is left when nothing is under way and no request has come for a moment.
+        """
+        deadline, before = time.monotonic() + LETTING_GO, -1
+        while (stats := self.stats()).active or stats.requests != before:
+            if time.monotonic() > deadline:
+                return stats.active
+            before = stats.requests
+            time.sleep(0.03)
+        return 0
 
     def _get(self, path: str) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
