@@ -112,13 +112,13 @@ class KeyLimits:
         wait, limit = quota.obstacle(now, rates, sum(size))
         if wait:
             record.limited = limit
-            record.allowance = _headers(quota, rates, now)
-            raise _refused(wait, limit, rates, sum(size))
+            record.allowance = allowance(quota, rates, now)
+            raise over_rate(wait, limit, rates, sum(size))
         money = 0.0
         if held.budget is not None and held.purse is not None:
             money = self._affordable(held.budget, held.purse, size, record, chat)
         lease = Lease(held, now, size, money, self._purses.clock)
-        record.allowance = _headers(quota, rates, now)
+        record.allowance = allowance(quota, rates, now)
         return lease
 
     def _affordable(self, budget: Budget, purse: Purse, size: Size, record: Record, chat: ChatRequest) -> float:
@@ -131,11 +131,12 @@ class KeyLimits:
         short = purse.shortage(self._purses.clock(), budget, money, self._purses.share)
         if short is not None:
             record.limited = "budget"
-            raise _spent(short, budget, money)
+            raise over_budget(short, budget, money)
         return money
 
 
-def _spent(short: Shortage, budget: Budget, money: float) -> GatewayError:
+def over_budget(short: Shortage, budget: Budget, money: float) -> GatewayError:
+    """What a client is told whose budget does not bear a request that may cost so much."""
     left = f"{_coins(short.left)} {budget.currency} is left and this request may cost {_coins(money)}"
     if short.busy:
         message = f"The rest of your key's budget of {budget} is reserved by requests under way: {left}. Try again."
@@ -150,7 +151,8 @@ def _coins(amount: float) -> str:
     return f"{amount:.6f}".rstrip("0").rstrip(".")
 
 
-def _refused(wait: float, limit: str, rates: Rates, tokens: int) -> GatewayError:
+def over_rate(wait: float, limit: str, rates: Rates, tokens: int) -> GatewayError:
+    """What a client is told that has to wait."""
     words = {
         "parallel": f"{rates.parallel} requests at once",
         "requests": f"{rates.rpm or 0:g} requests per minute",
@@ -165,7 +167,8 @@ def _refused(wait: float, limit: str, rates: Rates, tokens: int) -> GatewayError
     )
 
 
-def _headers(quota: Quota, rates: Rates, now: float) -> dict[str, str]:
+def allowance(quota: Quota, rates: Rates, now: float) -> dict[str, str]:
+    """The headers that tell a client about its rates."""
     headers = {}
     if (rpm := rates.rpm) is not None:
         headers["x-ratelimit-limit-requests"] = f"{rpm:.0f}"
