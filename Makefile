@@ -23,6 +23,7 @@ check: $(VENV)/tested
 
 docs: $(VENV)/installed
 	$(BIN)/python -m gateway.cli.parameters > docs/parameters.md
+	$(BIN)/python -m gateway.cli.reference > docs/configuration.md
 	$(BIN)/sluiceway schema > gateway.schema.json
 
 constraints:

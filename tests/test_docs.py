@@ -9,9 +9,11 @@ from pathlib import Path
 import orjson
 import pytest
 
+from gateway.cli import reference
+from gateway.cli.meanings import MEANINGS, OWN
 from gateway.cli.parameters import page
 from gateway.config.loader import load
-from gateway.config.plugins import Registry
+from gateway.config.plugins import BUILT_IN, Registry
 from gateway.config.schema import schema
 from gateway.hub import PARAMS
 
@@ -35,6 +37,25 @@ def test_the_page_of_parameters_has_a_line_for_each_at_each_provider() -> None:
     assert len(sections) == 8
     for section in sections:
         assert set(re.findall(r"^\| `(\w+)` \|", section, re.M)) == PARAMS
+
+
+def test_the_page_of_options_is_current() -> None:
+    assert (ROOT / "docs" / "configuration.md").read_text() == reference.page(), "run `make docs`"
+
+
+def test_the_page_of_options_has_a_section_for_each_map_and_a_row_for_each_option() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|", reference.page(), re.M)
+    named = [option.split(".")[1] for option in reference.options()]
+    assert [name for name in rows if name not in BUILT_IN] == named
+    assert {"listen", "base_url", "rpm", "first_byte", "hash"} <= set(rows)
+
+
+def test_every_option_is_explained_in_a_line() -> None:
+    known = set(reference.options())
+    assert known - set(MEANINGS) == set(), "say what they are for in gateway/cli/meanings.py, then run `make docs`"
+    assert set(MEANINGS) - known == set(), "take them out of gateway/cli/meanings.py, then run `make docs`"
+    own = {name: set(Registry()[name].options) for name in BUILT_IN}
+    assert {name: set(OWN.get(name, {})) for name in BUILT_IN} == own, "gateway/cli/meanings.py, then `make docs`"
 
 
 def test_the_schema_that_editors_use_is_current() -> None:

@@ -6,11 +6,17 @@ import argparse
 from collections.abc import Sequence
 from importlib.resources import as_file, files
 
+from gateway.cli.options import plain_parser
 from gateway.cli.serve import serve
+
+
+def parser() -> argparse.ArgumentParser:
+    """No option."""
+    return plain_parser("demo", __doc__ or "")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Serve the configuration that comes with the package."""
-    argparse.ArgumentParser(prog="sluiceway demo", description=__doc__).parse_args(arguments)
+    parser().parse_args(arguments)
     with as_file(files("gateway.demo") / "gateway.yaml") as path:
         return serve(str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -13,17 +14,8 @@ import orjson
 
 from gateway.assembly import FIXED_HEADERS
 from gateway.capabilities import decision
-from gateway.cli.options import (
-    FINDINGS,
-    USAGE,
-    add_format,
-    find_config,
-    no_config,
-    parser,
-    print_findings,
-    print_json,
-    read_config,
-)
+from gateway.cli.loaded import good_config, print_json
+from gateway.cli.options import FINDINGS, USAGE, add_format, config_parser
 from gateway.config.models import abilities_of
 from gateway.config.plugins import Registry
 from gateway.config.types import Config
@@ -40,29 +32,33 @@ MASK = "***"
 HELLO = b'{"messages":[{"role":"user","content":"Hello!"}]}'
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Print the ordered attempts, the decision for each parameter, and the exact upstream requests."""
-    made = parser("explain", __doc__)
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = config_parser("explain", __doc__ or "")
     made.add_argument("-m", "--model", help="the model to ask for (default: the body's)")
     made.add_argument(
         "-d", "--data", metavar="FILE", help="a request body; - is standard input (default: a short chat)"
     )
     add_format(made)
-    options = made.parse_args(arguments)
-    loaded = read_config(find_config(options.config), Registry())
-    if loaded is None or loaded.config is None:
-        print(no_config(), file=sys.stderr) if loaded is None else print_findings(loaded.findings)
+    return made
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the ordered attempts, the decision for each parameter, and the exact upstream requests."""
+    options = parser().parse_args(arguments)
+    good = good_config(options.config, Registry())
+    if good is None:
         return FINDINGS
     try:
         chat = _chat(options.model, _body(options.data))
-        route = Router(loaded.config, Registry(), abilities_of).resolve(chat.model, lambda: 0.0, chat)
+        route = Router(good.config, Registry(), abilities_of).resolve(chat.model, lambda: 0.0, chat)
     except OSError as error:
         print(f"sluiceway explain: {options.data}: {error.strerror}", file=sys.stderr)
         return USAGE
     except GatewayError as error:
         print(f"sluiceway explain: {error.message}", file=sys.stderr)
         return FINDINGS
-    plans = [_placed(step, chat, loaded.config) for step in route.steps]
+    plans = [_placed(step, chat, good.config) for step in route.steps]
     if options.format == "json":
         print_json({"model": chat.model, "attempts": plans, "left_out": list(route.left_out)})
     else:

@@ -13,7 +13,8 @@ from gateway.cli.litellm.convert import Imported, convert
 from gateway.cli.litellm.report import GRADES, Row
 from gateway.cli.litellm.source import Unreadable, read
 from gateway.cli.litellm.verify import errors
-from gateway.cli.options import FINDINGS, USAGE, add_format, print_findings, print_json
+from gateway.cli.loaded import print_findings, print_json
+from gateway.cli.options import FINDINGS, USAGE, add_format, plain_parser
 from gateway.cli.yamltext import document
 
 HEADER = (
@@ -24,10 +25,7 @@ HEADER = (
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    made = argparse.ArgumentParser(
-        prog="sluiceway import",
-        description=f"{__doc__} The file goes to standard output, the fields to standard error.",
-    )
+    made = plain_parser("import", f"{__doc__} The file goes to standard output, the fields to standard error.")
     made.add_argument("source", choices=("litellm",), help="whose configuration it is")
     made.add_argument("file", metavar="FILE", help="the configuration; - is standard input")
     add_format(made)

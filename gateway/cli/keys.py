@@ -9,17 +9,25 @@ import secrets
 import sys
 from collections.abc import Sequence
 
-from gateway.cli.options import USAGE, add_format, print_json
+from gateway.cli.loaded import print_json
+from gateway.cli.options import USAGE, add_format, plain_parser
 
 PREFIX = "sk-sluice-"
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = plain_parser("keys", __doc__ or "")
+    made.add_argument(
+        "what", choices=("new", "hash"), help="make a key, or read one from standard input and print its hash"
+    )
+    add_format(made)
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """`new` prints a fresh key and its hash; `hash` reads a key from standard input and prints its hash."""
-    made = argparse.ArgumentParser(prog="sluiceway keys", description=__doc__)
-    made.add_argument("what", choices=("new", "hash"))
-    add_format(made)
-    options = made.parse_args(arguments)
+    options = parser().parse_args(arguments)
     if options.what == "new":
         key = PREFIX + secrets.token_urlsafe(32)
         shown = {"key": key, "hash": hashed(key)}

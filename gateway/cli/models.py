@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Sequence
 
-from gateway.cli.options import (
-    FINDINGS,
-    add_format,
-    find_config,
-    no_config,
-    parser,
-    print_findings,
-    print_json,
-    read_config,
-)
+from gateway.cli.loaded import good_config, print_json
+from gateway.cli.options import FINDINGS, add_format, config_parser
 from gateway.config.plugins import Registry
 from gateway.config.types import Config
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = config_parser("models", __doc__ or "")
+    add_format(made)
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Print the models of a configuration."""
-    made = parser("models", __doc__)
-    add_format(made)
-    options = made.parse_args(arguments)
-    loaded = read_config(find_config(options.config), Registry())
-    if loaded is None:
-        print(no_config(), file=sys.stderr)
+    options = parser().parse_args(arguments)
+    good = good_config(options.config, Registry())
+    if good is None:
         return FINDINGS
-    if loaded.config is None:
-        print_findings(loaded.findings)
-        return FINDINGS
-    rows = _rows(loaded.config)
+    rows = _rows(good.config)
     if options.format == "json":
         print_json([{"name": name, "kind": kind, "leads_to": to} for name, kind, to in rows])
         return 0

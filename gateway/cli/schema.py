@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from gateway.cli.options import print_json
+from gateway.cli.loaded import print_json
+from gateway.cli.options import plain_parser
 from gateway.config.plugins import Registry
 from gateway.config.schema import schema
 
 
+def parser() -> argparse.ArgumentParser:
+    """No option."""
+    return plain_parser("schema", __doc__ or "")
+
+
 def run(arguments: Sequence[str]) -> int:
     """Print the schema (draft 2020-12) on standard output."""
-    argparse.ArgumentParser(prog="sluiceway schema", description=__doc__).parse_args(arguments)
+    parser().parse_args(arguments)
     print_json(schema(Registry()))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import faulthandler
@@ -14,17 +15,23 @@ from collections.abc import Sequence
 import uvloop
 
 from gateway.app import App, CannotServe, Reader, check_parser
-from gateway.cli.options import BAD_CONFIG, FINDINGS, find_config, no_config, parser, print_findings, read_config
+from gateway.cli.loaded import no_config, print_findings, read_config
+from gateway.cli.options import BAD_CONFIG, FINDINGS, config_parser, find_config
 from gateway.config.loader import Loaded, load
 from gateway.config.plugins import Registry
 from gateway.config.types import Address, Config
 
 
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = config_parser("serve", __doc__ or "")
+    made.add_argument("--strict", action="store_true", help="warnings are errors")
+    return made
+
+
 def run(arguments: Sequence[str]) -> int:
     """Serve the configuration; 78 when it is wrong, 1 when the process cannot start, else 0 after the drain."""
-    made = parser("serve", __doc__)
-    made.add_argument("--strict", action="store_true", help="warnings are errors")
-    options = made.parse_args(arguments)
+    options = parser().parse_args(arguments)
     return serve(find_config(options.config), strict=options.strict)
 
 
