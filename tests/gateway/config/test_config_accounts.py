@@ -8,7 +8,7 @@ from config_samples import ENVIRON, PROVIDERS, config, messages, record
 from gateway.config.environment import from_environment
 from gateway.config.loader import load
 from gateway.config.plugins import Registry
-from gateway.config.urls import is_loopback, url_problem
+from gateway.config.urls import is_local, is_loopback, url_problem
 
 
 def told(entry: str, model: str = "m") -> list[str]:
@@ -66,6 +66,10 @@ def test_a_models_mistake_stands_at_the_deployment_and_the_entrys_own_is_not_rep
     ("url", "problem"),
     [
         *((url, "") for url in ("https://api.openai.com/v1", "http://[::1]:8000/v1", "https://h/a-b/%20/~x", "http://h:1")),
+        *((url, "") for url in ("http+unix://%2Frun%2Fx.sock/v1", "http+unix://%2Fx")),
+        *((url, "must name a socket") for url in ("http+unix://run%2Fx.sock/v1", "http+unix:///run/x", "http+unix://%2Fx:1")),
+        *((url, "must be written http+unix://%2F") for url in ("unix:/run/x.sock", "unix:///run/x.sock:/v1")),
+        ("http+unix://%2Fx/../y", "has no valid path"),
         *((url, "must begin") for url in ("file:///etc/passwd", "//h", "h.example/v1", "", "javascript:x")),
         *((url, "not a URL") for url in (" https://h", "https://h/\n", "https://h\t", "https://é.h", "https://a b")),
         *((url, "must not hold") for url in ("http://u:p@h/", "https://@h", "https://u@h")),
@@ -80,6 +84,32 @@ def test_what_a_base_url_may_be(url: str, problem: str) -> None:
     found = url_problem(url)
     assert bool(found) == bool(problem)
     assert found.startswith(problem)
+
+
+def with_proxy(proxy: str, base_url: str = "https://h.example/v1") -> list[str]:
+    entry = f"{{type: openai, base_url: '{base_url}', proxy: {proxy}}}"
+    return messages(f"version: 1\nproviders: {{o: {entry}}}\ndeployments: {{d: {{provider: o, model: m}}}}\n", {**ENVIRON, "PROXY": "http://u:s3cret@p:1"})
+
+
+def test_a_proxy_is_checked_without_being_shown() -> None:
+    assert with_proxy("{env: PROXY}") == []
+    assert with_proxy("'http://proxy.corp:3128'") == []
+    (told,) = with_proxy("'https://u:s3cret@p'", "http://127.0.0.1/v1")
+    assert "providers.o.proxy: must begin with http://" in told
+    (told,) = with_proxy("'http://u:s3cret@p:1'")
+    assert "warning: providers.o.proxy: a secret in the file itself" in told
+    (told,) = with_proxy("'http://p:1'", "http+unix://%2Frun%2Fx.sock/v1")
+    assert "leads nowhere" in told
+
+
+def test_a_socket_is_on_this_machine() -> None:
+    assert is_local("http+unix://%2Frun%2Fx.sock/v1")
+    assert is_local("http://[::1]:80/v1")
+    assert not is_local("https://h.example/v1")
+    text = "version: 1\nproviders: {o: {type: openai, base_url: 'http+unix://%2Fx/v1/', api_key: literal}}\n"
+    text += "deployments: {d: {provider: o, model: m}}\n"
+    assert messages(text, ENVIRON) == []
+    assert config(text, ENVIRON).providers["o"].base_url == "http+unix://%2Fx/v1"
 
 
 def test_loopback_is_this_machine_only() -> None:

@@ -11,7 +11,7 @@ from upstreams import OK_BODY, ScriptedUpstream, Step
 
 from gateway.errors import BadUpstreamResponse, Truncated, UpstreamError, UpstreamReset
 from gateway.upstream import Endpoint
-from gateway.upstream.connection import Connection
+from gateway.upstream.connection import IDLE, Connection, patience
 from gateway.upstream.names import Resolver
 from tests.gateway.upstream.support import BODY, Noted, endpoint, head
 
@@ -266,3 +266,22 @@ def test_a_connection_whose_request_is_not_yet_taken_is_not_used_again(run: Run)
             connection.transport.abort()
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("Keep-Alive: timeout=5", 4),
+        ("keep-alive: max=100, timeout = 5", 4),
+        ('Keep-Alive: timeout="7"', 6),
+        ("Keep-Alive: timeout=3600", IDLE),
+        ("Keep-Alive: timeout=0", -1),
+        ("Keep-Alive: max=5", IDLE),
+        ("Keep-Alive: timeout=x", IDLE),
+        ("Keep-Alive: xtimeout=5", IDLE),
+        ("X: y\r\nConnection: keep-alive", IDLE),
+        ("X-Keep-Alive: timeout=5", IDLE),
+    ],
+)
+def test_a_connection_waits_less_long_than_the_provider_says(header: str, seconds: float) -> None:
+    assert patience(f"HTTP/1.1 200 OK\r\n{header}".encode()) == seconds

@@ -56,6 +56,26 @@ def test_what_was_idle_for_too_long_is_not_used(run: Run, until: Any) -> None:
     run(main())
 
 
+def test_a_provider_that_says_how_long_it_waits_is_taken_at_its_word(run: Run, until: Any) -> None:
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        said: Step = {"t": "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5, max=9\r\nContent-Length: 0\r\n\r\n"}
+        async with ScriptedUpstream([said]) as upstream:
+            place = endpoint(upstream)
+            await fetched(place)
+            loop.advance(3.5)
+            await fetched(place)
+            assert len(upstream.connections) == 1
+            loop.advance(4.1)
+            await fetched(place)
+            assert len(upstream.connections) == 2
+            loop.advance(4.1)
+            place.trim(loop.time())
+            await until(lambda: place.connections == 0)
+
+    run(main())
+
+
 def test_old_idle_connections_are_trimmed_once_a_second(run: Run, until: Any) -> None:
     async def main() -> None:
         loop: Any = asyncio.get_running_loop()
