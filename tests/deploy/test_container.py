@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.__main__ import VERBS
+from gateway.cli.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"

@@ -147,6 +147,11 @@ def test_each_alert_says_how_urgent_it_is_and_what_has_happened() -> None:
         assert not grouped or own <= grouped, f"{rule['alert']}: its text names a label that the query drops"
 
 
+def test_the_operations_guide_says_where_to_look_first_at_each_alert() -> None:
+    guide = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    assert set(re.findall(r"^\| `(Sluiceway\w+)` \|", guide, re.M)) == {rule["alert"] for rule in rules()}
+
+
 def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
     across = one["x"] < other["x"] + other["w"] and other["x"] < one["x"] + one["w"]
     return across and one["y"] < other["y"] + other["h"] and other["y"] < one["y"] + one["h"]
