@@ -307,6 +307,17 @@ def test_explain_shows_a_refusal(here: Path, capsys: pytest.CaptureFixture[str])
     assert "refused: unsupported_parameter" in capsys.readouterr().out
 
 
+def test_explain_names_the_proxy_without_its_password(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    account = "providers: {p: {type: openai, api_key: {env: SOME_KEY}, proxy: 'http://user:hush@proxy.corp:3128'}}"
+    (here / "gateway.yaml").write_text(f"version: 1\n{account}\ndeployments: {{a: {{provider: p, model: m}}}}\n")
+    code, told = explained(capsys, "-m", "a")
+    assert (code, told["attempts"][0]["proxy"]) == (0, "http://***@proxy.corp:3128")
+    assert main(["explain", "-m", "a"]) == 0
+    out = capsys.readouterr().out
+    assert "  via the proxy http://***@proxy.corp:3128\n" in out
+    assert "hush" not in out
+
+
 def on_a_terminal(folder: Path, **env: str) -> str:
     """What `check` prints to a terminal."""
     (folder / "bad.yaml").write_text(BAD)
