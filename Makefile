@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: serve test slow check docs constraints clean
+.PHONY: serve test slow check bench guard docs constraints clean
 
 serve: $(VENV)/installed
 	$(BIN)/sluiceway serve
@@ -20,6 +20,13 @@ check: $(VENV)/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# Whoever is absent is left out, with a message. Options: make bench WITH="-s json:16 -r 5".
+bench: $(VENV)/benched
+	$(BIN)/python -m benchmarks $(WITH)
+
+guard: $(VENV)/benched
+	$(BIN)/python -m benchmarks guard
 
 docs: $(VENV)/installed
 	$(BIN)/python -m gateway.cli.parameters > docs/parameters.md
@@ -45,4 +52,10 @@ $(VENV)/installed: setup.cfg pyproject.toml
 
 $(VENV)/tested: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@
+
+$(VENV)/benched: $(VENV)/installed
+	command -v nginx && command -v haproxy && command -v gcc || test $$(id -u) != 0 || { apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nginx-light haproxy gcc libc6-dev; } || true
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[bench]"
 	touch $@

@@ -3,7 +3,7 @@
 python -m benchmarks                                        everything, in about ten minutes
 python -m benchmarks -s json:16 paced:400 -c nginx sluiceway -r 5
 python -m benchmarks guard                                  is it still fast? 1 when it is not
-python -m benchmarks report                                 the tables of what was measured before
+python -m benchmarks report                                 the tables and the drawing of what was measured
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import contestants, report, results, scenarios
+from benchmarks import contestants, plot, report, results, scenarios
 from benchmarks.contestants import ROOT, Contestant
 from benchmarks.guard import guard
 from benchmarks.lineup import Lineup
@@ -30,12 +30,13 @@ def main(arguments: Sequence[str]) -> int:
     out = options.out.resolve()
     try:
         if options.verb == "report":
-            print(report.overview(results.read(out / "results.json")))
+            _report(out)
             return 0
         with Lineup(out, homes=dict(options.homes)) as lineup:
             if options.verb == "guard":
                 return 0 if guard(lineup, _say) else 1
             _measure(lineup, options)
+        _report(out)
     except CannotBuild as error:
         print(error, file=sys.stderr)
         return 2
@@ -50,6 +51,16 @@ def _measure(lineup: Lineup, options: argparse.Namespace) -> None:
         kept.machine = results.this_machine()
         results.write(path, kept)
         _say(report.scenario(row, kept.scenarios[row.name]) + "\n")
+
+
+def _report(folder: Path) -> None:
+    kept = results.read(folder / "results.json")
+    tables = [
+        report.scenario(row, kept.scenarios[row.name]) for row in scenarios.SCENARIOS if row.name in kept.scenarios
+    ]
+    (folder / "results.md").write_text("\n\n".join([report.overview(kept), *tables]) + "\n")
+    (folder / "results.svg").write_text(plot.draw(kept))
+    _say(f"{report.overview(kept)}\n\nresults.json, results.md and results.svg are in {folder}")
 
 
 def _rows(names: Sequence[str]) -> list[Scenario]:

@@ -121,6 +121,7 @@ def _warm_up(lineup: Lineup, running: Running) -> None:
     lineup.upstream.behave(Behaviour())
     request = running.request("openai", stream=False)
     clients.run(lineup.work(running.seat.port, request), Clients(8, 0.5, 0.2))
+    lineup.upstream.streams_left()
 
 
 def _watched(

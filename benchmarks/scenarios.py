@@ -53,8 +53,8 @@ def _paced(connections: int, wire: str = "openai") -> Asked:
 
 def _open(connections: int) -> Asked:
     """Streams of a token a second."""
-    ramp = connections / 1500
-    return Asked(Clients(connections, 2.0, ramp + 1.5, ramp), stream=True, upstream=Behaviour(ENDLESS, 1.0))
+    ramp = connections / 500
+    return Asked(Clients(connections, 2.0, ramp + 2.5, ramp), stream=True, upstream=Behaviour(ENDLESS, 1.0))
 
 
 SHORT = Asked(Clients(64, 1.5, ramp=0.04), stream=True, upstream=Behaviour(20, 0.002))
@@ -143,9 +143,9 @@ SCENARIOS: Sequence[Scenario] = (
         names=("nginx", "haproxy", "sluiceway", "aiohttp"),
     ),
     Scenario(
-        name="stalled:8",
+        name="stalled:16",
         title="clients that stop reading an endless stream: memory of each",
-        asked=Asked(Clients(8, 0.0), stream=True),
+        asked=Asked(Clients(16, 0.0), stream=True),
         measure=stalled,
         figure="growth",
         unit="KiB/client",
