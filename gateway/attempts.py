@@ -22,6 +22,7 @@ from gateway.limits import Ledger
 from gateway.log import News
 from gateway.plan import Plan, may_repeat
 from gateway.routes import Attempt, Route, Step
+from gateway.tracing.trace import Span, Trace
 from gateway.traits import size_of
 from gateway.visits import Visit
 
@@ -44,6 +45,7 @@ class Tries:
     why: str = ""
     fetched: Fetched | None = None
     began: float | None = None
+    trace: Trace | None = None
 
     def __str__(self) -> str:
         return ",".join(self.made)
@@ -196,29 +198,42 @@ class _Journey:
             visit.pass_gates(step, self._upstreams.counts, size_of(self._chat))
         tries = self._tries
         tries.last, tries.why = attempt.name, step.why
+        span = None if tries.trace is None else tries.trace.begin(attempt)
+        chat = self._chat if span is None else span.carried(self._chat)
         deadline = self._began + min(self._route.total, attempt.stream_limits.total)
         try:
             if attempt.fetch_images or attempt.target.emulate:
-                answer = await self._prepared(attempt, deadline)
+                answer = await self._prepared(attempt, chat, deadline)
             else:
-                answer = await exchange(attempt, self._chat, self._dialect, self._stamp, self._upstreams, deadline)
+                answer = await exchange(attempt, chat, self._dialect, self._stamp, self._upstreams, deadline)
         except UpstreamError as error:
-            self._note(step, attempt, visit, error)
+            self._note(step, attempt, visit, error, span)
             raise
         except BaseException as error:
-            if self._route.measured and isinstance(error, asyncio.CancelledError):
-                self._measure_at_least(visit)
-            visit.leave(self._loop.time())
+            self._give_up(visit, error, span)
             raise
         tries.made.append(f"{attempt.name}=200")
         visit.answered()
         answer.visit = visit
+        if span is not None:
+            answer.span = span
+            span.answered(answer.upstream_id)
         if self._route.measured:
             self._measure(visit)
         return answer
 
-    def _note(self, step: Step, attempt: Attempt, visit: Visit, error: UpstreamError) -> None:
+    def _give_up(self, visit: Visit, error: BaseException, span: Span | None) -> None:
+        """An attempt ends that nobody waits for any more, or that this provider could not be asked for."""
+        if self._route.measured and isinstance(error, asyncio.CancelledError):
+            self._measure_at_least(visit)
+        visit.leave(self._loop.time())
+        if span is not None:
+            span.fail(error)
+
+    def _note(self, step: Step, attempt: Attempt, visit: Visit, error: UpstreamError, span: Span | None = None) -> None:
         """Write a failed attempt down wherever it counts."""
+        if span is not None:
+            span.fail(error)
         now = self._loop.time()
         visit.leave(now)
         tries = self._tries
@@ -227,22 +242,22 @@ class _Journey:
         _account_for(error, attempt, visit.health, self._upstreams.news, now)
         self._planned(step).failed(step, error, now)
 
-    async def _prepared(self, attempt: Attempt, deadline: float) -> Answer:
+    async def _prepared(self, attempt: Attempt, chat: ChatRequest, deadline: float) -> Answer:
         """An attempt for which images are fetched, or which takes more than one call."""
-        chat, upstreams = self._chat, self._upstreams
+        upstreams = self._upstreams
         if attempt.fetch_images:
-            chat = await self._with_images(attempt, deadline)
+            chat = await self._with_images(attempt, chat, deadline)
         count = wanted(attempt, chat) if attempt.target.emulate else 1
         if count > 1:
             return await fan_out(count, attempt, chat, self._dialect, self._stamp, upstreams, deadline)
         return await exchange(attempt, chat, self._dialect, self._stamp, upstreams, deadline)
 
-    async def _with_images(self, attempt: Attempt, deadline: float) -> ChatRequest:
+    async def _with_images(self, attempt: Attempt, chat: ChatRequest, deadline: float) -> ChatRequest:
         """The request with its images fetched; those that an attempt before has fetched are not fetched again."""
         tries = self._tries
         if tries.fetched is None:
             tries.fetched = Fetched(tries.ledger)
-        return await self._upstreams.images.inlined(self._chat, attempt.provider.own_urls, tries.fetched, deadline)
+        return await self._upstreams.images.inlined(chat, attempt.provider.own_urls, tries.fetched, deadline)
 
     def _measure(self, visit: Visit) -> None:
         now = self._loop.time()

@@ -81,6 +81,10 @@ class Envelope:
         """The same request with top-level values set over the client's."""
         return Envelope(self._raw, self.fields, self._found, self.headers, {**self._overlay, **values})
 
+    def with_headers(self, headers: Mapping[str, str]) -> Envelope:
+        """The same request with other headers."""
+        return Envelope(self._raw, self.fields, self._found, headers, self._overlay)
+
     @property
     def _spans(self) -> Mapping[str, tuple[int, int]]:
         """Where the members stand; looked for only when one of them is to change."""

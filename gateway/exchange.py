@@ -24,6 +24,7 @@ from gateway.pump import Flow, Pump
 from gateway.quotas import Counts
 from gateway.relay import Passthrough, Translated, read_whole
 from gateway.routes import Attempt
+from gateway.tracing.trace import Span
 from gateway.upstream import Account, Call, Collector, Ready, Sink, Sweep
 from gateway.upstream.framing import read_headers
 from gateway.usage import read_usage
@@ -68,7 +69,8 @@ class Upstreams:
 class Answer:
     """What an attempt brought: a whole `body`, or a `pump` that holds the beginning of a stream.
 
-    `visit` is the place at the upstream that it still takes; `gateway.attempts.settle` ends it.
+    `visit` is the place at the upstream that it still takes; `gateway.attempts.settle` ends it. `span` is the attempt
+    in the request's trace.
     """
 
     attempt: Attempt
@@ -80,6 +82,7 @@ class Answer:
     usage: Usage | None = None
     pump: Flow | None = None
     visit: Visit | None = None
+    span: Span | None = None
 
 
 class Exchange:

@@ -62,6 +62,8 @@ class Record:
     choice: str = ""
     mirror: bool = False
     trace_id: str = ""
+    # A `gateway.tracing.trace.Trace`, where traces are sent: a room above this one.
+    trace: Any = None
 
 
 class Log:

@@ -33,8 +33,9 @@ from gateway.metrics import Metrics
 from gateway.mirror import Mirrors
 from gateway.pump import Flow
 from gateway.router import Router, not_found
-from gateway.traits import BYTES_PER_TOKEN
 from gateway.tracing.context import PARENT, STATE, read_parent
+from gateway.tracing.tracer import Tracer
+from gateway.traits import BYTES_PER_TOKEN
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Client headers that attempts and plugins may look at, besides those that a routing chooses by and the trace context.
@@ -91,6 +92,8 @@ class Proxy:
         self.draining = False
         # Is told of each request that was let in, for who keeps in mind what needs no second look.
         self.learn: Callable[[Request, Caller, Dialect], None] | None = None
+        # Where traces are asked for; every request then takes the way of `handle`.
+        self.tracer: Tracer | None = None
 
     def adopt(self, snapshot: Snapshot, bounds: Bounds) -> None:
         """Serve the next requests by another configuration."""
@@ -110,6 +113,8 @@ class Proxy:
         record = self._record(request) if begun is None else begun.record
         snapshot = self.snapshot
         lease: Lease | None = None
+        if self.tracer is not None and begun is None:
+            _begin_trace(self.tracer, request, record)
         self.active += 1
         try:
             if begun is not None:
@@ -151,6 +156,8 @@ class Proxy:
             lease.settle(now, record)
         self.metrics.record(record, now)
         self._log.record(record, now)
+        if record.trace is not None and self.tracer is not None:
+            self.tracer.finish(record.trace, record)
 
     async def _converse(
         self,
@@ -162,7 +169,7 @@ class Proxy:
         failed: Failed | None = None,
     ) -> web.StreamResponse:
         route = snapshot.router.resolve(chat.model, chat=chat, health_of=snapshot.upstreams.health_of, now=record.began)
-        tries = Tries(self.ledger, began=record.began)
+        tries = Tries(self.ledger, began=record.began, trace=record.trace)
         if route.mirror is not None:
             self.mirrors.copy(route.mirror, snapshot.router, chat, dialect, snapshot.upstreams, record)
         try:
@@ -173,6 +180,8 @@ class Proxy:
                 record.reserved += tries.fetched.held
         if len(tries.made) == 1 and got.waited:
             record.overhead = time.perf_counter() - record.read - got.waited
+        if record.trace is not None:
+            record.trace.take(got.span, got.body, chat)
         if got.pump is not None:
             return await self._stream(request, snapshot, got, got.pump, record)
         stays = self._stays(request)
@@ -207,7 +216,8 @@ class Proxy:
         headers = {**EVENT_STREAM, **self._headers(snapshot, got, record), **framing}
         record.status = 200
         client.pump = pump
-        pump.flow(client, head(200, headers, keep_alive=chunked), chunked)
+        outlet = client if record.trace is None else record.trace.listener(client)
+        pump.flow(outlet, head(200, headers, keep_alive=chunked), chunked)
 
     def close_stream(self, snapshot: Snapshot, got: Answer, pump: Flow, record: Record) -> bool:
         """A stream has come to its end, or its client has left: returns whether it went out whole."""
@@ -347,6 +357,12 @@ class Proxy:
         if given is not None and SANE_ID.fullmatch(given):
             return given
         return f"{self._id_prefix}{next(self._numbers):06x}"
+
+
+def _begin_trace(tracer: Tracer, request: Request, record: Record) -> None:
+    headers = request.head.headers
+    record.trace = tracer.begin(read_parent(headers.getall(PARENT, ()), headers.getall(STATE, ())))
+    record.trace_id = record.trace.id
 
 
 def stamp_of(record: Record) -> Stamp:

@@ -20,7 +20,8 @@ from gateway.gauges import collect_retries, gauges
 from gateway.listeners import serve_on
 from gateway.log import Log
 from gateway.metrics import Figures, Values
-from gateway.proxy import Proxy
+from gateway.proxy import CAPABILITIES, MODELS, Proxy
+from gateway.tracing.tracer import Tracing
 from gateway.upstream import Sweep
 from gateway.watchdog import Watchdog
 
@@ -53,6 +54,7 @@ class Serving:
         self.proxy = Proxy(self._parts.snapshot, DIALECTS, log, bounds)
         self.front = Front(self.proxy.handle, bounds, sweep, self._refusals.add, client_kind())
         self.watchdog = Watchdog(log.news)
+        self._tracing = Tracing(log.news, (*DIALECTS, MODELS, CAPABILITIES))
         self.ready = False
 
     async def start(self, sockets: Sequence[socket.socket], orphaned: Callable[[], bool] | None = None) -> None:
@@ -62,6 +64,8 @@ class Serving:
         self._sweep.add(self._refusals)
         self._sweep.add(self.proxy.metrics)
         self._sweep.add(self.watchdog)
+        self._sweep.add(self._tracing)
+        self.proxy.tracer = await self._tracing.adopt(self._config.telemetry.otlp)
         await self._assembly.fetch(self._parts)
         self._assembly.take_over(self._parts)
         for each in sockets:
@@ -74,6 +78,7 @@ class Serving:
         """Serve the next requests by this configuration; those under way keep theirs."""
         parts = await asyncio.to_thread(self._assembly.prepare, config, digest)
         await self._assembly.fetch(parts)
+        self.proxy.tracer = await self._tracing.adopt(config.telemetry.otlp)
         self._config = config
         bounds = bounds_of(config)
         self.front.bounds = bounds
@@ -104,6 +109,7 @@ class Serving:
         # Their requests end by it, and each is written down.
         await self._until(lambda: not self.proxy.active, GRACE, asyncio.Event())
         self.proxy.mirrors.close()
+        await self._tracing.close()
         self.watchdog.stop()
         self._assembly.close()
         self._log.news("info", "stopped", cut=cut)
@@ -117,6 +123,7 @@ class Serving:
             "body_bytes_held": self.proxy.held,
             "log_lines_dropped_total": self._log.dropped,
             "loop_stalls_total": self.watchdog.stalls,
+            "traces_dropped_total": self._tracing.dropped,
             "workers": 1,
         }
 

@@ -32,6 +32,7 @@ VITALS: Mapping[str, Vital] = {
     "body_bytes_held": Vital("gauge", "bytes of request bodies in memory"),
     "log_lines_dropped_total": Vital("counter", "log lines lost to a full disk or a reader that does not read"),
     "loop_stalls_total": Vital("counter", "times that the event loop stood still for over two seconds"),
+    "traces_dropped_total": Vital("counter", "requests whose spans no collector took"),
     "workers": Vital("gauge", "processes that serve"),
     "worker_restarts_total": Vital("counter", "workers started again after they had ended by themselves"),
 }

@@ -18,6 +18,7 @@ from gateway.config.findings import Finding, Findings, Mark, nearest
 from gateway.config.names import Names
 from gateway.config.reader import INVALID, Bases, Reader, bases, kind_of
 from gateway.config.resolve import Resolver
+from gateway.config.telemetry import check_otlp
 from gateway.config.types import Address, Config, Retry
 from gateway.config.unsupported import check_supported
 from gateway.config.urls import is_loopback
@@ -110,6 +111,7 @@ class _Rest:
         self._check_keys()
         self._check_state()
         self._check_log()
+        check_otlp(self._config.telemetry.otlp, self._tree, self._found)
         if not self._tree.get("deployments"):
             self._found.warning(self._tree.mark, "deployments", "none is defined: every model is unknown")
 

@@ -284,7 +284,11 @@ class AccessLog(Entry, frozen=True, kw_only=True):
 
 
 class Otlp(Entry, frozen=True, kw_only=True):
-    """Traces to a collector."""
+    """Spans and figures to an OpenTelemetry collector.
+
+    `endpoint` is what stands before `/v1/traces`. `sample` is the share of the requests without a parent whose spans
+    are sent; a parent decides for itself. `content` puts messages into spans.
+    """
 
     endpoint: str
     sample: Share = 1.0

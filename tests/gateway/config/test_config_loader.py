@@ -211,7 +211,6 @@ def test_a_file_without_deployments_is_warned_of() -> None:
         ("server.demo", "server: {demo: fd:demo}"),
         ("providers.*.fetch_images", "providers: {openai: {type: openai, fetch_images: true}}"),
         ("providers.*.proxy", "providers: {openai: {type: openai, proxy: 'http://u:p@p:1'}}"),
-        ("telemetry.otlp", "telemetry: {otlp: {endpoint: 'http://o'}}"),
         ("keys.*.limits.budget", f"keys: {{k: {{hash: '{HASH}', limits: {{budget: 1 USD/day}}}}}}"),
         ("deployments.*.limits.budget", "deployments: {d: {provider: o, model: m, limits: {budget: 20 USD/day}}}"),
         (
