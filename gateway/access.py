@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -25,10 +26,11 @@ class Forbidden(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A client that was let in: the name of its key, and the models that it may ask for."""
+    """A client that was let in: the name of its key, the models that it may ask for, and until when (Unix time)."""
 
     key: str
     models: Sequence[str] = ("*",)
+    expires: float = math.inf
 
     def may_use(self, model: str) -> bool:
         """Is this name among the caller's models? A pattern such as `openai/*` covers what it matches."""
@@ -46,7 +48,7 @@ class Access:
 
     def __init__(self, keys: Mapping[str, Key]) -> None:
         self._keys = {
-            bytes.fromhex(key.hash.removeprefix("sha256:")): (Caller(name, tuple(key.models)), key.expires)
+            bytes.fromhex(key.hash.removeprefix("sha256:")): Caller(name, tuple(key.models), key.expires or math.inf)
             for name, key in keys.items()
         }
 
@@ -71,9 +73,9 @@ class Access:
             raise Unauthorized(_MISSING)
         digest = hashlib.sha256(token.strip(" ").encode("utf-8", "surrogateescape")).digest()
         known = self._keys.get(digest)
-        if known is None or (known[1] is not None and now >= known[1]):
+        if known is None or now >= known.expires:
             raise Unauthorized(_WRONG)
-        return known[0]
+        return known
 
 
 def check_local(host: str, origin: str | None, port: int) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.front import LINGER, Client, parse_error
+from gateway.front import LINGER, Client, Taken, parse_error
 
 NEEDED = frozenset(
     (
@@ -47,30 +49,107 @@ class Parsed:
         self.client = client
 
 
-class FastClient(Client):
-    """A client connection whose one task serves its requests one after the other."""
+class Ride(Protocol):
+    """A request on the lane."""
 
-    __slots__ = ()
+    def abandon(self) -> None:
+        """The client has left."""
+
+
+class FastClient(Client):
+    """A client connection whose one task serves its requests one after the other, unless the lane takes them.
+
+    `ride` is the request on the lane. What aiohttp's parser has is counted, to know when it holds no part of a request.
+    """
+
+    __slots__ = ("_fed", "_head_size", "_held", "_later", "_resume", "ride")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.ride: Ride | None = None
+        self._fed = 0
+        self._head_size = 0
+        self._held = b""
+        self._later = b""
+        self._resume: Callable[[], Awaitable[web.StreamResponse]] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self.ride is not None:
+            if not self._later and self.transport is not None:
+                self.transport.pause_reading()
+            self._later += data
+            return
+        lane = self._front.lane
+        if lane is not None and not (self._fed or self.busy or self._force_close or self._close):
+            if self._held:
+                data, self._held = self._held + data, b""
+            taken = lane.take(self, data)
+            if taken is Taken.YES:
+                return
+            if taken is Taken.MORE:
+                self._held = data
+                self._hears()
+                return
+        self._parse(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        ride, self.ride = self.ride, None
+        super().connection_lost(exc)
+        if ride is not None:
+            ride.abandon()
+
+    def sweep(self, now: float) -> None:
+        """Let the parser and its timers have a body that does not come at once."""
+        if self._held:
+            data, self._held = self._held, b""
+            self._parse(data)
+        super().sweep(now)
+
+    def end_ride(self, *, stays: bool) -> None:
+        """The request on the lane is over."""
+        self.ride = None
+        self.rest()
+        if not stays:
+            self.hang_up()
+            return
+        self._await_next(self._loop.time() + self._keepalive_timeout)
+        self._catch_up()
+
+    def leave_lane(self, resume: Callable[[], Awaitable[web.StreamResponse]]) -> None:
+        """The request on the lane goes on in the connection's task."""
+        self.ride = None
+        self._resume = resume
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        self._catch_up()
 
     async def start(self) -> None:
         """Serve until the connection is to be closed; cancelled when the client leaves."""
         loop, front, messages = self._loop, self._front, self._messages
         while not self._force_close:
-            if not messages:
+            if not messages and self._resume is None:
                 self._waiter = loop.create_future()
                 try:
                     await self._waiter
                 finally:
                     self._waiter = None
-            message, payload = messages.popleft()
-            self._make_room()
-            if not isinstance(message, RawRequestMessage):
-                self.refuse(parse_error(message.exc))
-                break
-            response = await front.serve(Parsed(message, payload, self))
-            if not payload.is_eof():
-                await self._linger(payload)
-                break
+            if self._resume is not None:
+                resume, self._resume = self._resume, None
+                try:
+                    response = await resume()
+                finally:
+                    self.rest()
+            else:
+                message, payload = messages.popleft()
+                self._make_room()
+                if not isinstance(message, RawRequestMessage):
+                    self.refuse(parse_error(message.exc))
+                    break
+                response = await front.serve(Parsed(message, payload, self))
+                if not payload.is_eof():
+                    await self._linger(payload)
+                    break
+                self._count_out(message)
             if not response.keep_alive or self._close or self._force_close:
                 break
             self._await_next(loop.time() + self._keepalive_timeout)
@@ -78,6 +157,31 @@ class FastClient(Client):
             self._task_handler = None
             if self.transport is not None:
                 self.transport.close()
+
+    def _parse(self, data: bytes) -> None:
+        if not self._fed:
+            self._head_size = data.find(b"\r\n\r\n") + 4
+        self._fed += len(data)
+        super().data_received(data)
+
+    def _count_out(self, message: RawRequestMessage) -> None:
+        """Does the parser hold nothing any more? Only then may the next bytes be a head that the lane knows."""
+        length = message.headers.get("Content-Length", "0")
+        if self._head_size > 3 and not message.chunked and self._fed == self._head_size + int(length):
+            self._fed = 0
+
+    def _catch_up(self) -> None:
+        """Take what came while a request was on the lane."""
+        later, self._later = self._later, b""
+        if later and self.transport is not None:
+            self.transport.resume_reading()
+            self.data_received(later)
+
+    def _process_keepalive(self) -> None:
+        if self.ride is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = None
 
     def _make_room(self) -> None:
         """Tell the parser that a message was taken, and read on if it had to stop."""

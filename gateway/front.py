@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from http import HTTPStatus
 from typing import Any, Protocol, cast
 
@@ -90,6 +91,20 @@ class AiohttpRequest(web.BaseRequest):
         self.client = client
 
 
+class Lane(Protocol):
+    """A shorter way for plain requests; `gateway.lane` has it, `gateway.fastlane` the connections for it."""
+
+    def take(self, client: Any, data: bytes) -> Taken: ...
+
+
+class Taken(Enum):
+    """What the lane says to the first bytes of a request."""
+
+    YES = "it is under way"
+    NO = "let the parser have them"
+    MORE = "the rest of a small body is missing"
+
+
 KEEP = Written(True)
 CLOSE = Written(False)
 
@@ -99,7 +114,7 @@ class Client(web.RequestHandler):
 
     __slots__ = (
         *("_front", "_head_since", "_raw", "_reading", "_unread", "_unread_since", "_wire"),
-        *("busy", "pump", "quiet_since"),
+        *("busy", "pump", "quiet_since", "unknown"),
     )
 
     def __init__(self, front: Front, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
@@ -126,6 +141,8 @@ class Client(web.RequestHandler):
         self.busy = False
         self.quiet_since = 0.0
         self.pump: Any = None
+        # The fixed part of a head that the lane has not seen yet.
+        self.unknown = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -143,15 +160,19 @@ class Client(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:
-            self.quiet_since = 0.0
-            if not self._head_since:
-                self._head_since = self._loop.time()
+            self._hears()
         elif self._reading is not None:
             self._raw += len(data)
             if self._raw > FRAMING_FREE + FRAMING_RATIO * self._reading.total_bytes:
                 self.refuse(BadFraming("The request body's chunk framing is out of proportion."))
                 return
         super().data_received(data)
+
+    def _hears(self) -> None:
+        """Bytes of a request have come."""
+        self.quiet_since = 0.0
+        if not self._head_since:
+            self._head_since = self._loop.time()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -249,6 +270,7 @@ class Front:
         self.refused = refused
         self.clients: set[Client] = set()
         self.draining = False
+        self.lane: Lane | None = None
         self._handler = handler
         self._sweep = sweep
         front = self

@@ -42,7 +42,9 @@ class Router:
         abilities: Callable[[Provider, str], Mapping[str, Any]],
     ) -> None:
         self._retry = config.retry
-        self._workers = config.server.workers
+        shared = config.state.store == "redis"
+        # What all processes count together is nobody's share.
+        self._workers = 1 if shared else config.server.workers
         self._attempts: dict[str, Attempt] = {}
         self._wild: list[tuple[str, Attempt]] = []
         self._tariff_of: dict[str, Callable[[str], Tariff | None]] = {}
@@ -54,6 +56,8 @@ class Router:
             attempt = _attempt(name, deployment, provider, entry.base_url, options, abilities, self._workers)
             self._tariff_of[name] = partial(tariff_of, entry.type, deployment)
             attempt = replace(attempt, fetch_images=entry.fetch_images, tariff=tariff_of(entry.type, deployment))
+            if shared:
+                attempt = replace(attempt, gates=_gates("deployment", name, deployment.limits, 1, bounded=True))
             if name.endswith("*"):
                 self._wild.append((name[:-1], replace(attempt, open=True)))
             else:
@@ -157,7 +161,7 @@ class Router:
                 place = f"{number} of {len(routing.targets)}"
                 if routing.strategy != "priority":
                     place = f"{target.weight / shares:.0%}"
-                gates = _gates("target", f"{name} -> {target.use}", target.limits, self._workers)
+                gates = _gates("target", f"{name} -> {target.use}", target.limits, self._workers, bounded=True)
                 targets.append(Branch(node, target.use, place, target.weight, target.when, gates))
         fallback = [
             Branch(node, use, f"fallback {number}")
@@ -225,9 +229,11 @@ def _is_fixed(routing: Routing, nodes: Sequence[Attempt | Choice]) -> bool:
     return own and all(isinstance(node, Attempt) or node.fixed for node in nodes)
 
 
-def _gates(kind: Literal["deployment", "target"], name: str, limits: Allowed, workers: int) -> tuple[Gate, ...]:
-    """The gate of one entry's limits in one of so many processes; a deployment's requests at once have their room."""
-    rates = Rates(limits.rpm, limits.tpm, limits.parallel if kind == "target" else None).share(workers)
+def _gates(
+    kind: Literal["deployment", "target"], name: str, limits: Allowed, workers: int, *, bounded: bool
+) -> tuple[Gate, ...]:
+    """The gate of one entry's limits in one of so many processes; with `bounded` it also counts requests at once."""
+    rates = Rates(limits.rpm, limits.tpm, limits.parallel if bounded else None).share(workers)
     budget = limits.budget
     owner = Owner(kind, name, budget.currency) if budget is not None else None
     return (Gate(name, rates, budget, owner),) if rates != Rates() or budget is not None else ()
@@ -299,7 +305,7 @@ def _attempt(
         deployment=name,
         room=_room(deployment, workers),
         rule=BreakerRule(breaker.failures, breaker.window, breaker.open, breaker.hard),
-        gates=_gates("deployment", name, deployment.limits, workers),
+        gates=_gates("deployment", name, deployment.limits, workers, bounded=False),
     )
 
 

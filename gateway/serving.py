@@ -10,17 +10,20 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.assembly import Assembly
+from gateway.config.budgets import budgets_of
 from gateway.config.types import Config
 from gateway.contract import Provider
 from gateway.dialects import openai_chat
 from gateway.errors import GatewayError
-from gateway.fastlane import client_kind
+from gateway.fastlane import FastClient, client_kind
 from gateway.front import Bounds, Client, Front
 from gateway.gauges import collect_retries, gauges
+from gateway.lane import Lane
 from gateway.listeners import serve_on
 from gateway.log import Log
 from gateway.metrics import Figures, Values
 from gateway.proxy import CAPABILITIES, MODELS, Proxy
+from gateway.statefile import StateFile
 from gateway.tracing.tracer import Tracing
 from gateway.upstream import Sweep
 from gateway.watchdog import Watchdog
@@ -47,13 +50,21 @@ class Serving:
         self._log = log
         self._sweep = sweep
         self._assembly = Assembly(providers, sweep, log.news)
+        self._shared = self._assembly.share(config)
         self._parts = self._assembly.prepare(config, digest)
         self._servers: list[asyncio.AbstractServer] = []
         self._refusals = Refusals(log)
         bounds = bounds_of(config)
         self.proxy = Proxy(self._parts.snapshot, DIALECTS, log, bounds)
-        self.front = Front(self.proxy.handle, bounds, sweep, self._refusals.add, client_kind())
+        kind = client_kind()
+        self.front = Front(self.proxy.handle, bounds, sweep, self._refusals.add, kind)
+        if issubclass(kind, FastClient):
+            lane = self.front.lane = Lane(self.proxy)
+            self.proxy.learn = lane.learn
         self.watchdog = Watchdog(log.news)
+        self._purses = self._parts.snapshot.upstreams.counts.purses
+        self._purses.processes = config.server.workers
+        self._state = StateFile(self._purses, log.news)
         self._tracing = Tracing(log.news, (*DIALECTS, MODELS, CAPABILITIES))
         self.ready = False
 
@@ -64,6 +75,11 @@ class Serving:
         self._sweep.add(self._refusals)
         self._sweep.add(self.proxy.metrics)
         self._sweep.add(self.watchdog)
+        self._sweep.add(self._state)
+        await self._keep_money(self._config)
+        if self._shared is not None:
+            self._sweep.add(self._shared)
+            await self._shared.start()
         self._sweep.add(self._tracing)
         self.proxy.tracer = await self._tracing.adopt(self._config.telemetry.otlp)
         await self._assembly.fetch(self._parts)
@@ -78,12 +94,19 @@ class Serving:
         """Serve the next requests by this configuration; those under way keep theirs."""
         parts = await asyncio.to_thread(self._assembly.prepare, config, digest)
         await self._assembly.fetch(parts)
+        await self._keep_money(config)
         self.proxy.tracer = await self._tracing.adopt(config.telemetry.otlp)
         self._config = config
         bounds = bounds_of(config)
         self.front.bounds = bounds
         self.proxy.adopt(self._assembly.take_over(parts), bounds)
         redirect(self._log, config)
+
+    async def _keep_money(self, config: Config) -> None:
+        """These are the budgets from now on; what was spent of them is known when this returns."""
+        self._purses.adopt(budgets_of(config))
+        if config.state.store == "memory":
+            await self._state.adopt(config.state.file)
 
     async def drain(self, limit: float, hurry: asyncio.Event) -> None:
         """Accept nothing more, let requests finish for `limit` seconds, tell the rest, close. `hurry`: do it now."""
@@ -111,12 +134,17 @@ class Serving:
         self.proxy.mirrors.close()
         await self._tracing.close()
         self.watchdog.stop()
+        if self._shared is not None:
+            await self._shared.close()
         self._assembly.close()
+        await self._state.close()
         self._log.news("info", "stopped", cut=cut)
 
     def vitals(self) -> dict[str, float]:
         """What the process has to say about itself."""
+        shared = self._shared.vitals() if self._shared is not None else {}
         return {
+            **shared,
             "connections": len(self.front.clients),
             "connections_refused_total": self._refusals.count,
             "requests_active": self.proxy.active,

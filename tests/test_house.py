@@ -55,7 +55,7 @@ ROOMS = (
         "upstream",
         "watchdog",
     ),
-    ("exposition", "front", "images", "plan", "pump", "router", "sharing", "status", "tracing", "visits"),
+    ("exposition", "front", "images", "plan", "pump", "router", "sharing", "statefile", "status", "tracing", "visits"),
     ("admin", "capabilities", "exchange", "fastlane", "intake"),
     ("fan", "gauges", "pages"),
     ("attempts", "lifecycle"),

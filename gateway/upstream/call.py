@@ -212,7 +212,7 @@ class Call:
         except UpstreamError as error:
             self.fail(error)
         except Exception as error:  # a plugin reads here, and what it reads is a stranger's
-            self.fail(_fault(error))
+            self.fail(fault(error))
 
     def end(self) -> None:
         """The answer is complete."""
@@ -223,7 +223,7 @@ class Call:
         try:
             sink.end()
         except Exception as error:  # as above
-            sink.lost(_fault(error))
+            sink.lost(fault(error))
 
     def lost(self, error: UpstreamError) -> None:
         """The answer will never be complete."""
@@ -274,7 +274,7 @@ class Call:
         self._sweep.discard(self)
 
 
-def _fault(error: Exception) -> UpstreamError:
+def fault(error: Exception) -> UpstreamError:
     """What a request is told whose answer made its reader raise what no reader should; the cause is for the log."""
     message = "The gateway failed to read the provider's answer."
     fault = UpstreamError(message, status=500, kind="server_error", code="internal_error")

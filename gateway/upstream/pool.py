@@ -80,6 +80,17 @@ class Endpoint:
             connection.abort()
         return None
 
+    def unused(self, connection: Connection) -> None:
+        """What `idle` gave was not used after all."""
+        self._idle.append(connection)
+
+    def let_idle_go(self) -> None:
+        """Close the connections that are idle."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                connection.abort()
+
     async def connect(self, timeout: float) -> Connection:
         """A fresh connection; raises Unreachable."""
         connection = Connection(self)
@@ -112,10 +123,7 @@ class Endpoint:
     def retire(self) -> None:
         """Close idle connections now and every other one when its exchange ends."""
         self._retired = True
-        for connection in self._idle:
-            if not connection.closed:
-                connection.abort()
-        self._idle.clear()
+        self.let_idle_go()
 
 
 class Account:

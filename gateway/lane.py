@@ -1,0 +1,271 @@
+"""The lane: a plain request from its bytes to its answer's bytes without a task, a parser or a coroutine.
+
+Most requests of a connection have the head of the one before, and go to an upstream that is well, on a connection that
+is open. Such a request is sent in the callback that brought its last byte, and answered in the one that brought the
+answer's. Whatever is not so plain takes the ordinary way, from the start or from where it stopped being plain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
+
+from gateway.access import Caller
+from gateway.attempts import Failed
+from gateway.contract import ChatRequest, Dialect
+from gateway.errors import GatewayError, UpstreamError, UpstreamReset
+from gateway.exchange import Answer, Exchange
+from gateway.fan import wanted
+from gateway.fastlane import FastClient, Parsed
+from gateway.front import READ_BUFFER, Request, Taken
+from gateway.keylimits import Lease
+from gateway.log import Record
+from gateway.proxy import READABLE, Begun, Proxy, Snapshot, stamp_of
+from gateway.routes import Route
+from gateway.upstream.call import fault
+from gateway.upstream.connection import Connection
+from gateway.visits import Visit
+
+# Lines that differ from request to request; every other byte of a head must have been seen before.
+VARIABLE = re.compile(
+    rb"\r\n([Cc]ontent-[Ll]ength|[Ii]dempotency-[Kk]ey|[Xx]-[Rr]equest-[Ii][Dd]): ?([\w.:=+/-]{1,128})(?=\r\n)"
+)
+LENGTH, KEY, ID = "content-length", "idempotency-key", "x-request-id"
+# With their trace contexts no two heads are alike.
+UNLIKE = ("traceparent", "tracestate", "expect", "transfer-encoding")
+MOST_HEADS = 1024
+MOST_DIGITS = 8
+
+
+class Known(NamedTuple):
+    """A head that was let in before: the same bytes are let in again, until the key expires."""
+
+    message: RawRequestMessage
+    caller: Caller
+    dialect: Dialect
+    headers: Mapping[str, str]
+
+
+class Lane:
+    """Takes what is plain by the snapshot in force. Heads are kept in memory, as connections keep them, and no longer
+    than their snapshot."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._loop = asyncio.get_running_loop()
+        self._snapshot = proxy.snapshot
+        self._heads: dict[bytes, Known] = {}
+        self._routes: dict[str, Route | None] = {}
+
+    def learn(self, request: Request, caller: Caller, dialect: Dialect) -> None:
+        """This request's head was let in."""
+        client, message = request.client, request.head
+        fixed, client.unknown = client.unknown, b""
+        headers = message.headers
+        if not fixed or message.should_close or message.version != (1, 1) or any(name in headers for name in UNLIKE):
+            return
+        if self._snapshot is not self._proxy.snapshot:
+            self._snapshot = self._proxy.snapshot
+            self._heads.clear()
+            self._routes.clear()
+        if len(self._heads) >= MOST_HEADS:
+            self._heads.clear()
+        names = (*READABLE, *self._snapshot.router.headers)
+        kept = {name: headers[name] for name in names if name in headers and name != KEY}
+        self._heads[fixed] = Known(message, caller, dialect, kept)
+
+    def take(self, client: FastClient, data: bytes) -> Taken:
+        """Send the request that these bytes are, if it is plain."""
+        end = data.find(b"\r\n\r\n")
+        parts = VARIABLE.split(data[: end + 2])
+        fixed = b"".join(parts[::3])
+        known = self._heads.get(fixed)
+        if known is None or self._snapshot is not self._proxy.snapshot:
+            client.unknown = fixed if end > 0 else b""
+            return Taken.NO
+        given = {name.decode().lower(): value.decode() for name, value in zip(parts[1::3], parts[2::3], strict=True)}
+        length = given.get(LENGTH, "")
+        if len(given) * 3 + 1 != len(parts) or not length.isdigit() or len(length) > MOST_DIGITS:
+            return Taken.NO
+        missing = end + 4 + int(length) - len(data)
+        if missing:
+            return Taken.MORE if missing > 0 and int(length) <= READ_BUFFER else Taken.NO
+        return self._begin(client, known, given, data[end + 4 :])
+
+    def _begin(self, client: FastClient, known: Known, given: Mapping[str, str], body: bytes) -> Taken:
+        proxy, caller, snapshot = self._proxy, known.caller, self._snapshot
+        if proxy.draining or caller.expires <= time.time():
+            return Taken.NO
+        now, read = self._loop.time(), time.perf_counter()
+        headers = {**known.headers, KEY: given[KEY]} if KEY in given else known.headers
+        lent = 0
+        connection = None
+        try:
+            chat = known.dialect.open_request(body, headers)
+            route = self._route(chat.model)
+            if route is None or not caller.may_use(chat.model):
+                return Taken.NO
+            attempt = route.steps[0].attempt
+            if attempt.target.emulate and wanted(attempt, chat) > 1:
+                return Taken.NO
+            health = snapshot.upstreams.health_of(attempt.deployment)
+            if not health.clear(now, attempt.room):
+                return Taken.NO
+            record = Record(now, proxy.name(given.get(ID)), "POST", known.dialect.path, caller.key, chat.model[:200])
+            record.read, record.stream = read, chat.stream
+            record.received = record.reserved = len(body)
+            record.deployment, record.choice = attempt.name, route.steps[0].why
+            ride = Ride(proxy, snapshot, client, known, chat, record)
+            deadline = now + min(route.total, attempt.stream_limits.total)
+            going = Exchange(attempt, chat, known.dialect, stamp_of(record), snapshot.upstreams, deadline, ride)
+            connection = going.endpoint.idle()
+            if connection is None:
+                return Taken.NO
+            proxy.ledger.take(len(body))
+            lent = len(body)
+            lease = proxy.key_limits.admit(record, chat, now)
+        except GatewayError:
+            # The ordinary way says it as it should be said.
+            proxy.ledger.give_back(lent)
+            if connection is not None:
+                going.endpoint.unused(connection)
+            return Taken.NO
+        ride.go(going, connection, Visit(health, now, retry=False, placed=False), lease)
+        return Taken.YES
+
+    def _route(self, model: str) -> Route | None:
+        """The route of a model name whose first attempt needs nothing but to be sent."""
+        if model in self._routes:
+            return self._routes[model]
+        router = self._snapshot.router
+        route = router.fixed(model)
+        if route is not None:
+            first = route.steps[0]
+            attempt = first.attempt
+            if route.mirror or route.hedge or route.measured or first.gates or attempt.fetch_images:
+                route = None
+        if model in router.names:
+            self._routes[model] = route
+        return route
+
+
+class Ride:
+    """One request on the lane. It stands where a future would: the call says to it that its answer is ready."""
+
+    __slots__ = (
+        *("_asked", "_chat", "_client", "_connection", "_going", "_got", "_known", "_lease", "_over", "_proxy"),
+        *("_record", "_snapshot", "_told", "_visit"),
+    )
+
+    def __init__(
+        self, proxy: Proxy, snapshot: Snapshot, client: FastClient, known: Known, chat: ChatRequest, record: Record
+    ) -> None:
+        self._proxy = proxy
+        self._snapshot = snapshot
+        self._client = client
+        self._known = known
+        self._chat = chat
+        self._record = record
+        self._got: Answer | None = None
+        self._told = self._over = False
+
+    def go(self, going: Exchange, connection: Connection, visit: Visit, lease: Lease | None) -> None:
+        """Send it."""
+        self._going, self._connection, self._visit, self._lease = going, connection, visit, lease
+        self._proxy.active += 1
+        self._client.ride = self
+        self._client.begin()
+        self._asked = time.perf_counter()
+        going.call.begin(connection, going.head, going.request.body)
+
+    def done(self) -> bool:
+        """Is it known what the answer is?"""
+        return self._told
+
+    def set_result(self, result: None) -> None:
+        """The answer is whole, or a stream has shown its first good event."""
+        self._told = True
+        waited = time.perf_counter() - self._asked
+        try:
+            got = self._going.answer(waited)
+        except UpstreamError as error:
+            self._fail(error)
+        except Exception as error:  # a plugin has read it, and what it read is a stranger's
+            self._fail(fault(error))
+        else:
+            self._answer(got)
+
+    def set_exception(self, error: UpstreamError) -> None:
+        """There is no answer."""
+        self._told = True
+        if isinstance(error, UpstreamReset) and self._going.call.is_stale(self._connection):
+            # The others have been idle for longer: none of them is taken for the second try.
+            self._going.endpoint.let_idle_go()
+            self._going.endpoint.stale_retries += 1
+            self._visit.leave(self._now())
+            self._leave(None)
+        else:
+            self._fail(error)
+
+    def abandon(self) -> None:
+        """The client has left."""
+        if self._over:
+            return
+        self._over = True
+        if self._got is not None and self._got.pump is not None:
+            self._proxy.close_stream(self._snapshot, self._got, self._got.pump, self._record)
+        else:
+            self._told = True
+            self._going.call.abort()
+            self._visit.leave(self._now())
+            self._record.code = "client_disconnect"
+        self._proxy.finish(self._record, self._lease)
+
+    def _now(self) -> float:
+        return self._snapshot.upstreams.sweep.loop.time()
+
+    def _answer(self, got: Answer) -> None:
+        proxy, record, pump = self._proxy, self._record, got.pump
+        self._visit.answered()
+        got.visit = self._visit
+        self._got = got
+        record.attempts = f"{record.deployment}=200"
+        record.overhead = time.perf_counter() - record.read - got.waited
+        if pump is not None:
+            pump.finished.add_done_callback(self._flowed)
+            proxy.open_stream(self._client, self._snapshot, got, pump, record, chunked=True)
+            return
+        stays = not proxy.draining
+        proxy.reply(self._client, self._snapshot, got, record, stays=stays)
+        self._end(stays=stays)
+
+    def _flowed(self, finished: asyncio.Future[GatewayError | None]) -> None:
+        got = self._got
+        if not self._over and got is not None and got.pump is not None:
+            whole = self._proxy.close_stream(self._snapshot, got, got.pump, self._record)
+            self._end(stays=whole and not self._proxy.draining)
+
+    def _end(self, *, stays: bool) -> None:
+        self._over = True
+        self._proxy.finish(self._record, self._lease)
+        self._client.end_ride(stays=stays)
+
+    def _fail(self, error: UpstreamError) -> None:
+        self._going.call.abort()
+        self._leave(Failed(self._visit, error))
+
+    def _leave(self, failed: Failed | None) -> None:
+        """Go on in the ordinary way, with what is known by now."""
+        self._over = True
+        self._proxy.active -= 1
+        known = self._known
+        begun = Begun(self._record, self._snapshot, known.dialect, self._chat, self._lease, failed)
+        request = Parsed(known.message, EMPTY_PAYLOAD, self._client)
+        self._client.leave_lane(partial(self._proxy.handle, request, begun))
