@@ -17,6 +17,9 @@ from gateway.exchange import Upstreams
 from gateway.log import News
 from gateway.proxy import Snapshot
 from gateway.router import Router
+from gateway.sharing.holds import Holds
+from gateway.sharing.shared import Shared
+from gateway.sharing.targets import SharedCounts
 from gateway.upstream import Account, Sweep
 from gateway.upstream.names import Resolver
 
@@ -51,6 +54,18 @@ class Assembly:
         self._closing: set[asyncio.Future[None]] = set()
         sweep.add(self)
 
+    def share(self, config: Config) -> Shared | None:
+        """Count limits together with other processes, if the configuration says so; whoever asks starts and closes it.
+
+        Before anything is prepared.
+        """
+        upstreams = self._upstreams
+        if config.state.store != "redis":
+            return None
+        shared = Shared(config.state, config.server.workers, Holds(upstreams.health), upstreams.news)
+        upstreams.counts = upstreams.shared = SharedCounts(shared)
+        return shared
+
     def prepare(self, config: Config, digest: str) -> Parts:
         """Build a snapshot, changing nothing. It may run in a thread: reading authorities' certificates takes 20 ms."""
         accounts: dict[Key, Account] = {}
@@ -79,6 +94,7 @@ class Assembly:
             self._upstreams.images,
             self._upstreams.counts,
             self._upstreams.skew,
+            self._upstreams.shared,
         )
         router = Router(config, self._providers, abilities_of)
         return Parts(Snapshot(config, digest, router, Access(config.keys), upstreams), accounts, sources)

@@ -202,6 +202,9 @@ class Lifecycle:
     async def _take(self, loaded: Loaded, config: Config) -> None:
         fixed = {name: getattr(self._config.server, name) for name in FIXED}
         late = [f"server.{name}" for name in FIXED if getattr(config.server, name) != fixed[name]]
+        if config.state.store == "redis" or self._config.state.store == "redis":
+            late += ["state"] if config.state != self._config.state else []
+            config = replace(config, state=self._config.state)
         config = replace(config, server=replace(config.server, **fixed))
         await self._service.apply(config, loaded.digest)
         self._loaded, self._config = loaded, config

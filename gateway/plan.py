@@ -103,6 +103,10 @@ class Plan:
         message = "Every upstream of this model has failed too often lately; try again later."
         return NoHealthyUpstream(message, retry_after=min(back, default=1.0))
 
+    def passed(self, wait: float, *, spent: bool) -> None:
+        """What was picked could not be taken: somebody else was sooner, or the money is spent."""
+        (self._spent if spent else self._waits).append(wait)
+
     def again(self, step: Step) -> None:
         """Take this one next: its failure told how to do better."""
         self._fresh.insert(0, step)

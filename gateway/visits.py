@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from typing import Protocol
+
 from gateway.contract import Usage
-from gateway.health import Health
+from gateway.errors import Overloaded
+from gateway.health import Health, Room
 from gateway.quotas import Counts
 from gateway.routes import Step
 from gateway.traits import Size
@@ -11,10 +16,17 @@ from gateway.traits import Size
 NOTHING = Usage(0, 0)
 
 
+class Ticket(Protocol):
+    """What was taken of limits that several processes count together."""
+
+    def settle(self, tokens: float | None, money: float | None) -> None:
+        """So much was used; None where the estimate is to stand."""
+
+
 class Visit:
     """A place at an upstream, taken when this is made and given back once by `leave`. `began` is a time of the loop."""
 
-    __slots__ = ("_counts", "_money", "_probe", "_retry", "_size", "_step", "began", "health")
+    __slots__ = ("_counts", "_money", "_probe", "_retry", "_size", "_step", "_ticket", "began", "health")
 
     def __init__(self, health: Health, now: float, *, retry: bool, placed: bool) -> None:
         self.began = now
@@ -26,10 +38,11 @@ class Visit:
         self._size = Size(0, 0)
         self._money = 0.0
         self._counts: Counts | None = None
+        self._ticket: Ticket | None = None
 
-    def pass_gates(self, step: Step, counts: Counts, size: Size) -> None:
-        """Take a request of about this size from the limits on its way."""
-        self._step, self._counts, self._size = step, counts, size
+    def pass_gates(self, step: Step, counts: Counts, size: Size, ticket: Ticket | None = None) -> None:
+        """Take a request of about this size from the limits on its way; `ticket` is what others count of it."""
+        self._step, self._counts, self._size, self._ticket = step, counts, size, ticket
         tariff = step.attempt.tariff
         self._money = tariff.estimate(*size) if tariff is not None else 0.0
         for gate in step.gates:
@@ -55,10 +68,34 @@ class Visit:
         tariff = step.attempt.tariff
         tokens = _tokens(used, reserved)
         cost = tariff.cost(used, reserved) if used is not None and tariff is not None else self._money
+        if self._ticket is not None:
+            self._ticket.settle(tokens, cost)
         for gate in step.gates:
             counts.quota(gate.name).end(now, gate.rates, reserved, reserved if tokens is None else tokens)
             if gate.owner is not None:
                 counts.purses[gate.owner].settle(counts.purses.clock(), self._money, cost)
+
+
+async def place_at(health: Health, room: Room) -> None:
+    """Wait for a place at an upstream that is full; raises Overloaded when there is none in time."""
+    message = "The upstream has all the requests that it may have at once; try again."
+    if len(health.waiting) >= room.queue:
+        raise Overloaded(message, retry_after=1)
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    health.waiting.append(waiter)
+    try:
+        async with asyncio.timeout(room.wait):
+            await waiter
+    except BaseException as error:
+        if waiter.done() and not waiter.cancelled():
+            # The place came in the same moment: it goes to the next.
+            health.end(probe=False)
+        else:
+            with suppress(ValueError):
+                health.waiting.remove(waiter)
+        if isinstance(error, TimeoutError):
+            raise Overloaded(message, retry_after=1) from error
+        raise
 
 
 def _tokens(usage: Usage | None, prompt: int) -> int | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.config.types import State
 from gateway.errors import GatewayError
 from gateway.log import News
+from gateway.sharing.charging import NANO
 from gateway.sharing.courier import Courier, Entry
 from gateway.sharing.holds import Holds
 from gateway.sharing.link import Link
@@ -22,7 +23,7 @@ RENEWED, BEAT = 5.0, 1.0
 # Times every limit it is more than anybody uses.
 BOUNDLESS = 1e9
 # The header of an answer whose limits were counted without Redis.
-DEGRADED = "x-gateway-state"
+DEGRADED: Mapping[str, str] = {"x-gateway-state": "degraded"}
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ class Ticket:
 
     def settle(self, tokens: float | None, money: float | None = None) -> None:
         """The request has ended, and used so much; None where the estimate is to stand."""
-        used = {"tokens": tokens, "budget": money, "parallel": 0.0}
+        used = {"tokens": tokens, "budget": None if money is None else money * NANO, "parallel": 0.0}
         more = [
             charge._replace(amount=0.0 if (truly := used.get(charge.what)) is None else truly - charge.amount)
             for charge in self._charges

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.purses import ends_in
 from gateway.quotas import Counts, Gate, Quota, Rates
+from gateway.routes import Step
+from gateway.sharing.charging import budget_of, rates_of
 from gateway.sharing.script import Charge, Verdict
 from gateway.sharing.shared import Shared, Ticket
+from gateway.traits import Size
 
 # All of them have one tag: a request may meet any two of them at once.
 TAG = "targets"
 
 
 class AtLimit(Exception):
-    """A limit on the way to an upstream is reached; `wait` is for how many seconds."""
+    """A limit on the way to an upstream is reached; `wait` is for how many seconds.
 
-    def __init__(self, wait: float) -> None:
+    `spent`: it is a budget. `crowded`: it is only that too many requests are under way.
+    """
+
+    def __init__(self, wait: float, *, spent: bool = False, crowded: bool = False) -> None:
         super().__init__(f"{wait:g} s")
         self.wait = wait
+        self.spent = spent
+        self.crowded = crowded
 
 
 class _Quota(Quota):
@@ -51,36 +60,41 @@ class _Quota(Quota):
 class SharedCounts(Counts):
     """Quotas of which the common part is in Redis: `enter` asks for it."""
 
-    __slots__ = ("_own", "_shared")
+    __slots__ = ("_own", "shared")
 
     def __init__(self, shared: Shared) -> None:
         super().__init__()
-        self._shared = shared
+        self.shared = shared
         self._own: dict[str, _Quota] = {}
 
     def quota(self, name: str) -> _Quota:
         """What was taken of a limit by this process."""
-        return self._own.get(name) or self._own.setdefault(name, _Quota(self._shared))
+        return self._own.get(name) or self._own.setdefault(name, _Quota(self.shared))
 
-    async def enter(self, gates: Sequence[Gate], tokens: int, now: float) -> Ticket:
-        """Pass all of these limits or none; raises AtLimit."""
-        got = await self._shared.take([charge for gate in gates for charge in self._charges(gate, tokens)])
+    async def enter(self, step: Step, size: Size, now: float) -> Ticket:
+        """Pass all limits on the way of an attempt, or none; raises AtLimit."""
+        charges = [charge for gate in step.gates for charge in self._charges(gate, step, size)]
+        got = await self.shared.take(charges)
         if isinstance(got, Verdict):
-            raise AtLimit(max(got.waits))
+            raise self._reached(step, charges, got)
         if got.verdict is None:
-            wait = max(self.quota(gate.name).own_obstacle(now, gate.rates, tokens)[0] for gate in gates)
+            wait = max(self.quota(gate.name).own_obstacle(now, gate.rates, size.prompt)[0] for gate in step.gates)
             if wait:
-                got.settle(None)
+                got.settle(0, 0)
                 raise AtLimit(wait)
         return got
 
-    def _charges(self, gate: Gate, tokens: int) -> list[Charge]:
-        rates = gate.rates
-        found: list[Charge] = []
-        if rates.rpm is not None:
-            found.append(Charge("requests", self._shared.key(TAG, gate.name, "rpm"), rates.rpm, 1))
-        if rates.tpm is not None:
-            found.append(Charge("tokens", self._shared.key(TAG, gate.name, "tpm"), rates.tpm, tokens))
-        if rates.parallel is not None:
-            found.append(Charge("parallel", self._shared.key(TAG, gate.name, "parallel"), rates.parallel, 1))
-        return found
+    def _reached(self, step: Step, charges: Sequence[Charge], refused: Verdict) -> AtLimit:
+        waits = {charge.what: wait for charge, wait in zip(charges, refused.waits, strict=True) if wait}
+        if waits.keys() == {"budget"}:
+            periods = [gate.budget.per for gate in step.gates if gate.budget is not None]
+            return AtLimit(max(ends_in(self.purses.clock(), per) for per in periods), spent=True)
+        return AtLimit(max(waits.values()), crowded=waits.keys() == {"parallel"})
+
+    def _charges(self, gate: Gate, step: Step, size: Size) -> list[Charge]:
+        charges = rates_of(self.shared, TAG, gate.name, gate.rates, size.prompt)
+        tariff = step.attempt.tariff
+        if gate.budget is not None and gate.owner is not None and tariff is not None:
+            money = tariff.estimate(*size)
+            charges.append(budget_of(self.shared, TAG, gate.owner, gate.budget, money, self.purses.clock()))
+        return charges
