@@ -113,8 +113,6 @@ class Proxy:
         record = self._record(request) if begun is None else begun.record
         snapshot = self.snapshot
         lease: Lease | None = None
-        if self.tracer is not None and begun is None:
-            _begin_trace(self.tracer, request, record)
         self.active += 1
         try:
             if begun is not None:
@@ -350,7 +348,10 @@ class Proxy:
         path = message.path.partition("?")[0]
         if path not in self._dialects:
             path = path[:200].encode("ascii", "backslashreplace").decode()
-        return Record(self._loop.time(), self.name(message.headers.get("X-Request-ID")), message.method[:20], path)
+        record = Record(self._loop.time(), self.name(message.headers.get("X-Request-ID")), message.method[:20], path)
+        if self.tracer is not None:
+            _begin_trace(self.tracer, request, record)
+        return record
 
     def name(self, given: str | None) -> str:
         """The id of a request: what the client calls it, if that may stand in a log."""
