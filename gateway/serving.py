@@ -75,6 +75,8 @@ class Serving:
         self._sweep.add(self._refusals)
         self._sweep.add(self.proxy.metrics)
         self._sweep.add(self.watchdog)
+        self._sweep.add(self._state)
+        await self._keep_money(self._config)
         if self._shared is not None:
             self._sweep.add(self._shared)
             await self._shared.start()
