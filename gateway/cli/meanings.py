@@ -117,7 +117,7 @@ MEANINGS: Mapping[str, str] = {
     "State.url": "the address of Redis",
     "State.prefix": "what begins the names of all that is kept there; those with the same one share their limits",
     "State.timeout": "how long a request waits for Redis",
-    "State.file": "keeps what was spent of budgets over a restart; `null`: `state.sqlite` in $STATE_DIRECTORY, or nowhere",
+    "State.file": "keeps what was spent over a restart; `null`: `state.sqlite` in $STATE_DIRECTORY, or nowhere",
     "State.on_error": "without Redis: a share of each limit, nothing, or everything",
     "AccessLog.format": "how a line is written",
     "AccessLog.to": "stdout, stderr or the path of a file",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+FISH_QUOTE = "\\'"
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -137,7 +139,7 @@ def fish(verbs: Sequence[Verb]) -> str:
     lines = ["# fish completion of sluiceway: sluiceway completion fish | source", "complete -c sluiceway -f"]
     for verb in verbs:
         lines.append(
-            f"complete -c sluiceway -n __fish_use_subcommand -a {verb.name} -d '{_quoted(verb.what)}'",
+            f"complete -c sluiceway -n __fish_use_subcommand -a {verb.name} -d '{_quoted(verb.what, FISH_QUOTE)}'",
         )
         seen = f"complete -c sluiceway -n '__fish_seen_subcommand_from {verb.name}'"
         lines += [f"{seen} {words}" for option in verb.options if (words := _fish_option(option))]
@@ -153,13 +155,13 @@ def _fish_option(option: Option) -> str:
         "value": "-x" if option.flags else "",
     }[option.kind]
     chosen = f"-a '{' '.join(option.choices)}'" if option.choices else ""
-    what = f"-d '{_quoted(option.what)}'" if option.flags and option.what else ""
+    what = f"-d '{_quoted(option.what, FISH_QUOTE)}'" if option.flags and option.what else ""
     return " ".join(part for part in (*names, takes, chosen, what) if part)
 
 
-def _quoted(text: str) -> str:
-    """A text that can stand between single quotes."""
-    return text.replace("'", "").replace("%%", "%")
+def _quoted(text: str, quote: str = "'\\''") -> str:
+    """A text that can stand between single quotes; `quote` is what a quote itself becomes there."""
+    return text.replace("'", quote)
 
 
 SHELLS: Mapping[str, Callable[[Sequence[Verb]], str]] = {"bash": bash, "zsh": zsh, "fish": fish}

@@ -116,7 +116,7 @@ class Accounts:
         params.add(param, "exact", option)
 
     def _headers(self, entry: Entry, prefix: str, field: str, params: Fields) -> None:
-        given = Fields(params.take(field), params.at(field), self._report)
+        given = Fields(params.open(field), params.at(field), self._report)
         for name in list(given.names()):
             value = given.take(name)
             if not _TOKEN.fullmatch(name) or name.lower() in FORBIDDEN_HEADERS:

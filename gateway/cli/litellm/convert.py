@@ -33,7 +33,7 @@ def convert(source: Mapping[str, Any], environ: Mapping[str, str]) -> Imported:
     report.environ = {**environ, **_variables(fields, report)}
     settings = read(fields, report)
     models = Models(report, settings.defaults, _credentials(fields, report))
-    pieces = models.pieces(fields.take("model_list") or [])
+    pieces = models.pieces(fields.open("model_list") or [])
     groups = Groups(report, settings.strategy)
     groups.build(pieces, _fallbacks(settings, [piece.group for piece in pieces]), settings.aliases)
     fields.leave(SECTIONS)
@@ -80,7 +80,7 @@ def _fallbacks(settings: Settings, groups: list[str]) -> dict[str, list[str]]:
 
 def _variables(fields: Fields, report: Report) -> dict[str, str]:
     """`environment_variables`: values that LiteLLM puts into its own environment, secrets among them."""
-    given = Fields(fields.take("environment_variables"), "environment_variables", report)
+    given = Fields(fields.open("environment_variables"), "environment_variables", report)
     for name in given.names():
         given.add(name, "manual", note="set it in the environment of the service")
     return {name: str(value) for name, value in given.raw.items() if value is not None}
@@ -88,7 +88,7 @@ def _variables(fields: Fields, report: Report) -> dict[str, str]:
 
 def _credentials(fields: Fields, report: Report) -> dict[str, Mapping[str, Any]]:
     """Named sets of parameters by name."""
-    listed = fields.take("credential_list")
+    listed = fields.open("credential_list")
     found: dict[str, Mapping[str, Any]] = {}
     for index, each in enumerate(listed if isinstance(listed, list) else ()):
         entry = Fields(each, f"credential_list[{index}]", report)

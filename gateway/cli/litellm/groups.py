@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.cli.litellm.pieces import Entry, Piece
+from gateway.cli.litellm.pieces import Entry, Piece, is_name
 from gateway.cli.litellm.report import Report
 
 HEAVIEST = 1_000_000
@@ -85,7 +85,7 @@ class Groups:
     def _routing(self, group: str, members: list[Piece]) -> None:
         """Targets are those of the lowest order; the others follow, order by order."""
         for piece in members:
-            wanted = piece.id if piece.id and piece.id.isprintable() and "*" not in piece.id else ""
+            wanted = piece.id if is_name(piece.id) and "*" not in piece.id else ""
             name = self._single(piece, self._free(wanted or f"{group}@{piece.deployment['provider']}"))
             if piece.id:
                 self._ids[piece.id] = name
@@ -124,8 +124,8 @@ class Groups:
     def _alias(self, alias: str, group: str) -> None:
         field = f"router_settings.model_group_alias.{alias}"
         target = self._target(group)
-        if alias in self._groups or "*" in alias:
-            self._report.add(field, "unsupported", note="a model of this name exists, or it is a wildcard")
+        if alias in self._groups or "*" in alias or not is_name(alias):
+            self._report.add(field, "unsupported", note="a model of this name exists, or it is no name")
         elif target is None:
             self._report.add(field, "manual", note=f"no model '{group}'")
         else:

@@ -21,20 +21,20 @@ def _note(piece: Piece, fields: Fields, name: str, grade: Grade, note: str = "")
     piece.rows.append(fields.add(name, grade, note=note))
 
 
-def _positive(fields: Fields, name: str) -> float:
-    """The field's number; 0, reported, when it has none."""
+def _positive(fields: Fields, name: str, least: float) -> float:
+    """The field's number; 0, reported, when it has none that is at least so large."""
     value = fields.value(name)
     found = number(value) or 0.0
-    if not found and value is not None:
-        fields.add(name, "manual", note="not a number above 0")
-    return found
+    if found < least and value is not None:
+        fields.add(name, "manual", note=f"not a number from {least:g}")
+    return found if found >= least else 0.0
 
 
-def _numeric(place: str, grade: Grade, note: str, write: Callable[[float], Any]) -> Limit:
+def _numeric(place: str, grade: Grade, note: str, write: Callable[[float], Any], least: float = 0.001) -> Limit:
     """A number above 0 that is written at one place or more (`a b`)."""
 
     def apply(piece: Piece, name: str, fields: Fields) -> None:
-        if not (found := _positive(fields, name)):
+        if not (found := _positive(fields, name, least)):
             return
         for each in place.split():
             put(piece.deployment, each, write(found))
@@ -44,7 +44,7 @@ def _numeric(place: str, grade: Grade, note: str, write: Callable[[float], Any])
 
 
 def _rate(piece: Piece, name: str, fields: Fields) -> None:
-    if not (given := _positive(fields, name)):
+    if not (given := _positive(fields, name, 1)):
         return
     piece.weight[name] = given
     put(piece.deployment, f"limits.{name}", int(given))
@@ -114,7 +114,7 @@ _BOUND = "LiteLLM bounds each wait for bytes; so do the timers for the first and
 LIMITS: Mapping[str, Limit] = {
     "rpm": _rate,
     "tpm": _rate,
-    "max_parallel_requests": _numeric("limits.parallel", "exact", "", int),
+    "max_parallel_requests": _numeric("limits.parallel", "exact", "", int, 1),
     "timeout": _numeric("timeouts.first_byte timeouts.idle", "approximate", _BOUND, seconds),
     "stream_timeout": _numeric("timeouts.idle", "approximate", _BOUND, seconds),
     "max_retries": _retries,

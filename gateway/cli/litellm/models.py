@@ -7,7 +7,7 @@ from typing import Any
 
 from gateway.cli.litellm.accounts import Accounts, Entry
 from gateway.cli.litellm.limits import LIMITS
-from gateway.cli.litellm.pieces import Piece
+from gateway.cli.litellm.pieces import Piece, is_name
 from gateway.cli.litellm.report import Fields, Grade, Report, Row, number
 from gateway.cli.litellm.vendors import VENDORS, Vendor, does_no_chat, split
 from gateway.cli.litellm.verify import refusals
@@ -71,14 +71,14 @@ class Models:
 
     def _entry(self, entry: Fields) -> list[Piece]:
         group = entry.value("model_name")
-        given = entry.take("litellm_params")
+        given = entry.open("litellm_params")
         given = {str(name): value for name, value in given.items()} if isinstance(given, Mapping) else {}
         own = {*given, *self._credentials.get(str(given.get("litellm_credential_name")), ())}
         for name in ("tpm", "rpm"):
             if name in entry:
                 given.setdefault(name, entry.take(name))
                 entry.add(name, "exact", note=f"as litellm_params.{name}")
-        info = Fields(entry.take("model_info"), entry.at("model_info"), self._report)
+        info = Fields(entry.open("model_info"), entry.at("model_info"), self._report)
         made: list[Piece] = []
         for each in self._organizations(given, entry.at("litellm_params.litellm_credential_name")):
             params = Fields(each, entry.at("litellm_params"), self._report)
@@ -116,8 +116,8 @@ class Models:
             for row in (*self._rows(params), *self._rows(info)):
                 row.grade, row.to, row.note = "unsupported", "", _LEFT_OUT
             params.add("model", "unsupported", note=reason)
-            params.leave(dict.fromkeys(params.names(), _LEFT_OUT))
-            info.leave(dict.fromkeys(info.names(), _LEFT_OUT))
+            params.leave({}, _LEFT_OUT)
+            info.leave({}, _LEFT_OUT)
         return piece
 
     def _forget(self, given: Fields, own: Collection[str]) -> None:
@@ -132,8 +132,8 @@ class Models:
     def _made(self, group: str, params: Fields, info: Fields) -> tuple[str, Piece | None]:
         """The deployment, or why there is none."""
         model, custom = params.value("model"), params.value("custom_llm_provider")
-        if not group or not isinstance(model, str) or not model:
-            return "no name, or no model", None
+        if not is_name(group) or not isinstance(model, str) or not model:
+            return "no name that can stand here, or no model", None
         prefix, own = split(model, str(custom or ""))
         if reason := does_no_chat(prefix, own, str(info.value("mode") or "")):
             return reason, None

@@ -31,6 +31,11 @@ class Piece:
         return bool(self.default or self.set)
 
 
+def is_name(text: str) -> bool:
+    """Can this be the name of a model?"""
+    return 0 < len(text) <= 200 and text == text.strip() and text.isprintable()
+
+
 def put(entry: Entry, place: str, value: Any) -> None:
     """Set an option by its dotted place."""
     *way, name = place.split(".")

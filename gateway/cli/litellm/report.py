@@ -77,6 +77,7 @@ class Fields:
         elif values is not None:
             report.add(where, "unsupported", note="not a map")
         self._taken: set[str] = set()
+        self._told: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return self._values.get(name) is not None
@@ -100,6 +101,14 @@ class Fields:
         value = self._values.get(name)
         return value.isoformat() if isinstance(value, date) else value
 
+    def open(self, name: str) -> Any:
+        """A field whose own entries are reported one by one; by itself only when it has none."""
+        value = self.take(name)
+        if name in self._values and not value and value != 0:
+            self.add(name, "exact", note="not set")
+        self._told.add(name)
+        return value
+
     def value(self, name: str) -> Any:
         """The field with a reference to the environment looked up; None, reported, when it stands for nothing."""
         value = self.take(name)
@@ -116,15 +125,18 @@ class Fields:
     def add(self, name: str, grade: Grade, to: str = "", note: str = "") -> Row:
         """Note what became of one field."""
         self._taken.add(name)
+        self._told.add(name)
         return self.report.add(self.at(name), grade, to, note)
 
-    def leave(self, known: Mapping[str, str]) -> None:
-        """Report the rest: as unsupported, with the reason that `known` has for it."""
-        for name in list(self.names()):
+    def leave(self, known: Mapping[str, str], otherwise: str = "") -> None:
+        """Report the rest: as unsupported, with the reason that `known` has for it, or with `otherwise`."""
+        for name in [name for name in self._values if name not in self._told]:
             if self._values[name] is None:
                 self.add(name, "exact", note="not set")
+            elif name in self._taken:
+                self.add(name, "unsupported", note=otherwise or "a value that stands for nothing here")
             else:
-                self.add(name, *_graded(known.get(name, "")))
+                self.add(name, *_graded(known.get(name, otherwise)))
 
 
 def _graded(reason: str) -> tuple[Grade, str, str]:

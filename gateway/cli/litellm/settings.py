@@ -19,6 +19,7 @@ STRATEGIES = {
     "usage-based-routing": "weighted",
     "usage-based-routing-v2": "weighted",
 }
+SHORTEST = 0.001
 _EXACT = ("simple-shuffle", "least-busy")
 _TIMED = "LiteLLM bounds each wait for bytes; so do the timers for the first and for the next"
 _COUNTED = "counts the attempts of a request, fallbacks included"
@@ -51,7 +52,7 @@ def read(source: Fields, report: Report) -> Settings:
         ("router_settings", {**_SHARED, **_ROUTER}, ROUTER),
         ("general_settings", _GENERAL, GENERAL),
     ):
-        fields = Fields(source.take(section), section, report)
+        fields = Fields(source.open(section), section, report)
         for name, apply in table.items():
             if name in fields and name in fields.names():
                 apply(made, name, fields)
@@ -76,15 +77,15 @@ def _retries(made: Settings, name: str, fields: Fields) -> None:
         fields.add(name, "approximate", "retry.attempts", _COUNTED)
 
 
-def _timed(places: str, note: str, grade: str = "approximate") -> Apply:
+def _timed(places: str, note: str) -> Apply:
     def apply(made: Settings, name: str, fields: Fields) -> None:
         value = number(given := fields.value(name))
-        if value:
+        if value and value >= SHORTEST:
             for place in places.split():
                 put(made.retry, place, seconds(value))
             fields.add(name, "approximate", f"retry.{places.replace(' ', ', retry.')}", note)
         elif given is not None:
-            fields.add(name, "manual", note="not a number above 0")
+            fields.add(name, "manual", note="not a number of seconds")
 
     return apply
 
@@ -200,7 +201,7 @@ def _master(made: Settings, name: str, fields: Fields) -> None:
 def _sized(option: str) -> Apply:
     def apply(made: Settings, name: str, fields: Fields) -> None:
         value = number(fields.value(name))
-        if value:
+        if value and value >= SHORTEST:
             size = f"{value:.3f}".rstrip("0").rstrip(".") + "MiB"
             made.server[option] = size
             fields.add(name, "exact", f"server.{option}")
