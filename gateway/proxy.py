@@ -92,7 +92,7 @@ class Proxy:
         self.draining = False
         # Is told of each request that was let in, for who keeps in mind what needs no second look.
         self.learn: Callable[[Request, Caller, Dialect], None] | None = None
-        # Where traces are asked for; every request then takes the way of `handle`.
+        # Where traces are asked for; nothing is learnt then, so that every request takes the way of `handle`.
         self.tracer: Tracer | None = None
 
     def adopt(self, snapshot: Snapshot, bounds: Bounds) -> None:
@@ -123,7 +123,7 @@ class Proxy:
             dialect = self._dialects.get(record.path)
             if dialect is None:
                 return self._list(request, snapshot, caller, record)
-            if self.learn is not None:
+            if self.learn is not None and self.tracer is None:
                 self.learn(request, caller, dialect)
             chat = await self._read_chat(request, snapshot, dialect, record)
             if not caller.may_use(chat.model):

@@ -23,6 +23,7 @@ from livegateway import (
     Document,
     Live,
     Process,
+    Talk,
     accounts,
     clean_environment,
     command,
@@ -30,6 +31,7 @@ from livegateway import (
     free_port,
     gateway_and_demo,
     process,
+    request_bytes,
     serving,
     shipped,
 )
@@ -387,3 +389,21 @@ def test_without_the_extra_the_check_names_it(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "telemetry.otlp: a package is missing: pip install 'sluiceway[otel]'" in done.stdout + done.stderr
     assert command("check", "-c", str(file)).returncode == 0
+
+
+def test_every_request_of_a_connection_is_traced(tmp_path: Path, served: Served) -> None:
+    async def main() -> Collector:
+        async with collector() as taken:
+            async with gateway_and_demo(tmp_path, **traced(taken.url)) as (live, _):
+                body = json.dumps({"model": "openai", "messages": HELLO}).encode()
+                kept = request_bytes(live.port, "/v1/chat/completions", body, {"Connection": "keep-alive"})
+                talk = Talk(*await asyncio.open_connection("127.0.0.1", live.port))
+                for number in range(1, 6):
+                    talk.writer.write(kept)
+                    async with asyncio.timeout(10):
+                        while talk.seen.count(b"HTTP/1.1 200") < number or not talk.seen.endswith(b"}"):
+                            talk.seen += await talk.reader.read(65536)
+                talk.leave()
+            return taken
+
+    assert len([span for span in served(main()).spans if span.kind == CLIENT]) == 5
