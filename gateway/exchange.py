@@ -11,7 +11,17 @@ from typing import Any
 
 import orjson
 
-from gateway.contract import ChatRequest, Dialect, Mender, Relay, Stamp, StreamEncoder, UpstreamRequest, Usage
+from gateway.contract import (
+    ChatRequest,
+    Credential,
+    Dialect,
+    Mender,
+    Relay,
+    Stamp,
+    StreamEncoder,
+    UpstreamRequest,
+    Usage,
+)
 from gateway.credentials import Source
 from gateway.dialects.openai_chat import chunks_of
 from gateway.envelope import Envelope
@@ -24,6 +34,7 @@ from gateway.pump import Flow, Pump
 from gateway.quotas import Counts
 from gateway.relay import Passthrough, Translated, read_whole
 from gateway.routes import Attempt
+from gateway.sharing.targets import SharedCounts
 from gateway.tracing.trace import Span
 from gateway.upstream import Account, Call, Collector, Ready, Sink, Sweep
 from gateway.upstream.framing import read_headers
@@ -52,6 +63,8 @@ class Upstreams:
     counts: Counts = field(default_factory=Counts)
     # Seconds that a provider's clock is ahead of ours, by account: a signature of the wrong time is refused.
     skew: dict[str, float] = field(default_factory=dict)
+    # `counts` again where several processes count together: then limits are asked for.
+    shared: SharedCounts | None = None
 
     def now_at(self, account: str) -> float:
         """The Unix time by the provider's own clock, as far as it has told."""
@@ -129,8 +142,10 @@ class Exchange:
         self._relay = _relay(attempt, chat, dialect, stamp) if chat.stream else None
         self.endpoint = endpoint = upstreams.accounts[attempt.account].endpoint(request.url)
         self.call = Call(endpoint, self._limits, upstreams.sweep, deadline, self._sink, ready)
-        headers = _headers(attempt, chat, request, upstreams)
-        self.head = endpoint.head(request.url, request.method, headers, len(request.body))
+        credential = upstreams.sources[attempt.account].current()
+        headers = _headers(attempt, chat, request, credential, upstreams)
+        often = credential.kind != "aws" and not chat.headers
+        self.head = endpoint.head(request.url, request.method, headers, len(request.body), often=often)
 
     def answer(self, waited: float) -> Answer:
         """What the call brought once it is ready; raises UpstreamError for what the provider did wrong."""
@@ -179,8 +194,9 @@ def upstream_id(head: bytes) -> str:
     return found[1].decode() if found else ""
 
 
-def _headers(attempt: Attempt, chat: ChatRequest, request: UpstreamRequest, upstreams: Upstreams) -> dict[str, str]:
-    credential = upstreams.sources[attempt.account].current()
+def _headers(
+    attempt: Attempt, chat: ChatRequest, request: UpstreamRequest, credential: Credential, upstreams: Upstreams
+) -> dict[str, str]:
     headers = {
         "content-type": "application/json",
         **request.headers,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import orjson
+from msgspec import structs
 
 from gateway.contract import ChatRequest, Dialect, Stamp, StreamEncoder, Usage
 from gateway.envelope import Envelope
@@ -61,7 +62,7 @@ async def fan_out(
         await _abandon(tasks)
         raise
     first = answers[0]
-    request = replace(first.request, translated=(*dict.fromkeys((*first.request.translated, "n")),))
+    request = structs.replace(first.request, translated=(*dict.fromkeys((*first.request.translated, "n")),))
     flows = [answer.pump for answer in answers if answer.pump is not None]
     if flows:
         return Answer(attempt, request, first.upstream_id, pump=FanPump(flows, group))

@@ -256,6 +256,8 @@ class Ride:
         self._over = True
         self._proxy.finish(self._record, self._lease)
         self._client.end_ride(stays=stays)
+        # The call holds this; in a circle they would wait for the collector.
+        del self._going
 
     def _fail(self, error: UpstreamError) -> None:
         self._going.call.abort()

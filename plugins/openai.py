@@ -29,6 +29,7 @@ _OWN_HOST = re.compile(
 GENERIC = Rules.of({})
 
 
+@lru_cache(maxsize=256)
 def own_host(base_url: str) -> bool:
     """Is this OpenAI itself, whose rules are known and whose bodies are strict?"""
     return _OWN_HOST.match(base_url) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from gateway.auth import bearer
@@ -148,7 +149,12 @@ def provider(
 
 def completions_url(target: Target) -> str:
     """Where chat completions are posted: below the base address, whatever prefix it has."""
-    return target.base_url.rstrip("/") + "/chat/completions"
+    return _below(target.base_url)
+
+
+@lru_cache(maxsize=1024)
+def _below(base_url: str) -> str:
+    return base_url.rstrip("/") + "/chat/completions"
 
 
 def edited(chat: ChatRequest, target: Target, rules: Rules, url: str, *, ask_usage: bool) -> UpstreamRequest:

@@ -180,6 +180,7 @@ class Call:
     def let_go(self) -> None:
         """The sink has all that it needs; the connection reads on to the end of the answer by itself."""
         self._sweep.discard(self)
+        self.sink = None
         connection, self._connection = self._connection, None
         if connection is not None and not self._over:
             self._over = True
@@ -201,6 +202,8 @@ class Call:
         self.status = status
         self.raw_head = head
         self.sink = self._open_sink(self)
+        # Whoever opens sinks holds this call; in a circle they would wait for the collector.
+        del self._open_sink
 
     def data(self, data: bytes) -> None:
         """A piece of the answer's body."""

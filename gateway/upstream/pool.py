@@ -14,6 +14,7 @@ from gateway.upstream.names import Resolver
 
 MAX_IDLE = 256
 TRIM_EVERY = 1.0
+KNOWN_HEADS = 256
 KNOWN_URLS = 1024
 
 
@@ -35,7 +36,7 @@ class Endpoint:
         self._resolver = resolver
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
-        self._heads: dict[str, bytes] = {}
+        self._heads: dict[tuple[object, ...], bytes] = {}
         self._origin = origin
         self._retired = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -52,15 +53,19 @@ class Endpoint:
         """How many of them are idle."""
         return sum(not connection.closed for connection in self._idle)
 
-    def head(self, url: str, method: str, headers: Mapping[str, str], length: int) -> bytes:
-        """The request head as bytes; what does not change from request to request is prepared once."""
-        start = self._heads.get(url)
+    def head(self, url: str, method: str, headers: Mapping[str, str], length: int, *, often: bool = False) -> bytes:
+        """The request head as bytes. One with headers that come `often` is kept, all but its length."""
+        key = (url, method, *headers.items())
+        start = self._heads.get(key) if often else None
         if start is None:
-            if len(self._heads) >= KNOWN_URLS:
-                self._heads.clear()
             path = url[len(self._origin) :] or "/"
-            start = self._heads[url] = f"{method} {path} HTTP/1.1\r\n{self._fixed}".encode("ascii")
-        return b"%b%bcontent-length: %d\r\n\r\n" % (start, lines(headers).encode("latin-1"), length)
+            fixed = f"{method} {path} HTTP/1.1\r\n{self._fixed}".encode("ascii")
+            start = fixed + lines(headers).encode("latin-1")
+            if often:
+                if len(self._heads) >= KNOWN_HEADS:
+                    self._heads.clear()
+                self._heads[key] = start
+        return b"%bcontent-length: %d\r\n\r\n" % (start, length)
 
     def _now(self) -> float:
         """The loop's time; the loop is asked for once, since on Python 3.11 each asking is a system call."""
@@ -141,19 +146,25 @@ class Account:
         self._tls = tls_context(ca_file)
         self._proxy = proxy
         self._endpoints: dict[str, Endpoint] = {}
+        self._by_url: dict[str, Endpoint] = {}
         self._trimmed = 0.0
         self._retired = False
 
     def endpoint(self, url: str) -> Endpoint:
         """The endpoint that serves an absolute URL."""
-        end = url.find("/", url.find("://") + 3)
-        origin = url[:end] if end >= 0 else url
-        endpoint = self._endpoints.get(origin)
+        endpoint = self._by_url.get(url)
         if endpoint is None:
-            endpoint = Endpoint(origin, self._headers, self._resolver, self._tls, self._proxy)
-            self._endpoints[origin] = endpoint
-            if self._retired:
-                endpoint.retire()
+            end = url.find("/", url.find("://") + 3)
+            origin = url[:end] if end >= 0 else url
+            endpoint = self._endpoints.get(origin)
+            if endpoint is None:
+                endpoint = Endpoint(origin, self._headers, self._resolver, self._tls, self._proxy)
+                self._endpoints[origin] = endpoint
+                if self._retired:
+                    endpoint.retire()
+            if len(self._by_url) >= KNOWN_URLS:
+                self._by_url.clear()
+            self._by_url[url] = endpoint
         return endpoint
 
     def endpoints(self) -> list[Endpoint]:
