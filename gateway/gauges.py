@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from gateway.exchange import Upstreams
 from gateway.health import Health
 from gateway.metrics import Metrics, Values
+from gateway.purses import Purses
 from gateway.routes import Attempt
 from gateway.upstream import Account
 
@@ -14,7 +15,10 @@ IDLE = Health()
 
 
 def gauges(upstreams: Upstreams, attempts: Iterable[Attempt], now: float) -> dict[str, Values]:
-    """The families that are gauges. An upstream that was never needed has nothing in flight and a closed breaker."""
+    """The families that are gauges. An upstream that was never needed has nothing in flight and a closed breaker.
+
+    Of what several processes spend together each shows its part, so that the sum over them is right.
+    """
     breakers: Values = {}
     active: Values = {}
     waiting: Values = {}
@@ -32,6 +36,7 @@ def gauges(upstreams: Upstreams, attempts: Iterable[Attempt], now: float) -> dic
         "upstream_waiting": waiting,
         "upstream_held": held,
         "upstream_connections": _connections(upstreams.accounts),
+        **_money(upstreams.counts.purses),
     }
 
 
@@ -44,6 +49,15 @@ def collect_retries(accounts: Mapping[str, Account], metrics: Metrics) -> None:
             endpoint.stale_retries = 0
         if count:
             metrics.retried(provider, count)
+
+
+def _money(purses: Purses) -> dict[str, Values]:
+    budgets: Values = {}
+    spent: Values = {}
+    for owner, budget, amount in purses.standing():
+        budgets[owner] = budget.amount / purses.processes
+        spent[owner] = amount / purses.processes if purses.shared else amount
+    return {"budget": budgets, "budget_spent": spent}
 
 
 def _connections(accounts: Mapping[str, Account]) -> Values:

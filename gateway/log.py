@@ -61,6 +61,12 @@ class Record:
     cost: float | None = None
     choice: str = ""
     mirror: bool = False
+
+    def reckon(self, prompt: int) -> None:
+        """Say what it cost, as far as that is known; its request has about so many tokens."""
+        if self.tariff is not None and self.usage is not None:
+            self.cost = self.tariff.cost(self.usage, prompt)
+
     trace_id: str = ""
     # A `gateway.tracing.trace.Trace`, where traces are sent: a room above this one.
     trace: Any = None

@@ -57,6 +57,8 @@ FAMILIES: Mapping[str, Family] = {
     "tokens_total": Family(
         "counter", "tokens that providers reported, or that a broken stream showed", ("model", "kind")
     ),
+    "cost_total": Family("counter", "money that requests have cost, where prices are known", ("model", "currency")),
+    "key_cost_total": Family("counter", "the same by client key", ("key", "currency")),
     "limited_total": Family("counter", "requests that a key's limit refused", ("key", "limit")),
     "upstream_stale_retries_total": Family(
         "counter", "requests sent again because a reused connection was dead", ("provider",)
@@ -64,6 +66,8 @@ FAMILIES: Mapping[str, Family] = {
     "time_to_first_event_seconds": Family("histogram", "from the request's head to the answer", ("model",), SECONDS),
     "request_duration_seconds": Family("histogram", "from the request's head to the last byte", ("model",), SECONDS),
     "overhead_seconds": Family("histogram", "what the gateway adds to a request's only attempt", (), OVERHEAD),
+    "budget": Family("gauge", "money that an owner may spend per day or month", ("kind", "name", "currency")),
+    "budget_spent": Family("gauge", "money spent since the day or month began", ("kind", "name", "currency")),
     "upstream_active": Family("gauge", "requests in flight at an upstream", ("deployment",)),
     "upstream_waiting": Family("gauge", "requests that wait for room at an upstream", ("deployment",)),
     "upstream_held": Family("gauge", "processes that leave an upstream alone because it asked for it", ("deployment",)),
@@ -192,6 +196,8 @@ class Metrics:
                 self._tries[labels] = self._tries.get(labels, 0) + 1
         if record.usage is not None:
             self._use(model, record.usage)
+            if record.cost:
+                self._spend(model, record, record.cost)
         if code != "ok":
             self._fail(record, model, code)
 
@@ -212,6 +218,14 @@ class Metrics:
             if count:
                 key = (model, kind)
                 tokens[key] = tokens.get(key, 0) + count
+
+    def _spend(self, model: str, record: Record, cost: float) -> None:
+        assert record.tariff is not None
+        currency = record.tariff.currency
+        counts = self.figures.counts
+        _more(counts.setdefault("cost_total", {}), (model, currency), cost)
+        if record.key:
+            _more(counts.setdefault("key_cost_total", {}), (record.key, currency), cost)
 
     def _fail(self, record: Record, model: str, code: str) -> None:
         if record.limited:

@@ -15,6 +15,7 @@ from gateway.limits import Ledger
 from gateway.log import Log, Record
 from gateway.router import Router
 from gateway.strategies import Chance
+from gateway.traits import BYTES_PER_TOKEN
 
 # A mirror must not become the load that it was to measure.
 MOST = 32
@@ -86,6 +87,7 @@ class Mirrors:
             if tries.fetched is not None:
                 self._ledger.give_back(tries.fetched.held)
             record.deployment, record.attempts, record.choice = tries.last, str(tries), tries.why
+            record.reckon(record.received // BYTES_PER_TOKEN)
             self._log.record(record, loop.time())
 
 
@@ -94,7 +96,7 @@ async def _drained(answer: Answer, upstreams: Upstreams, record: Record) -> None
     record.status, record.upstream_id = 200, answer.upstream_id
     if answer.pump is None:
         settle(answer, upstreams, None)
-        record.usage, record.sent = answer.usage, len(answer.body)
+        record.usage, record.tariff, record.sent = answer.usage, answer.attempt.tariff, len(answer.body)
         return
     pump = answer.pump
     outcome: GatewayError | None = GatewayError("The copy was dropped.", code="shutting_down")
@@ -104,7 +106,7 @@ async def _drained(answer: Answer, upstreams: Upstreams, record: Record) -> None
     finally:
         pump.stop()
         settle(answer, upstreams, outcome)
-        record.usage, record.sent = pump.usage(), pump.sent
+        record.usage, record.tariff, record.sent = pump.usage(), answer.attempt.tariff, pump.sent
     if outcome is not None:
         record.code = outcome.code or "internal_error"
 

@@ -33,6 +33,7 @@ from gateway.metrics import Metrics
 from gateway.mirror import Mirrors
 from gateway.pump import Flow
 from gateway.router import Router, not_found
+from gateway.sharing.keys import SharedKeys
 from gateway.tracing.context import PARENT, STATE, read_parent
 from gateway.tracing.tracer import Tracer
 from gateway.traits import BYTES_PER_TOKEN
@@ -88,7 +89,10 @@ class Proxy:
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
         purses = snapshot.upstreams.counts.purses
-        self.key_limits = KeyLimits(snapshot.config, self._loop.time(), purses, snapshot.router.tariff)
+        limits = (snapshot.config, self._loop.time(), purses, snapshot.router.tariff)
+        counts = snapshot.upstreams.shared
+        self.shared_keys = SharedKeys(*limits, counts.shared) if counts is not None else None
+        self.key_limits = self.shared_keys or KeyLimits(*limits)
         self.draining = False
         # Is told of each request that was let in, for who keeps in mind what needs no second look.
         self.learn: Callable[[Request, Caller, Dialect], None] | None = None
@@ -128,7 +132,10 @@ class Proxy:
             chat = await self._read_chat(request, snapshot, dialect, record)
             if not caller.may_use(chat.model):
                 raise not_found(chat.model)
-            lease = self.key_limits.admit(record, chat, self._loop.time())
+            if self.shared_keys is None:
+                lease = self.key_limits.admit(record, chat, self._loop.time())
+            else:
+                lease = await self.shared_keys.ask(record, chat)
             return await self._converse(request, snapshot, dialect, chat, record)
         except GatewayError as error:
             self._report(error, record)
@@ -148,8 +155,8 @@ class Proxy:
         self.active -= 1
         self.ledger.give_back(record.reserved)
         now = self._loop.time()
-        if record.tariff is not None and record.usage is not None:
-            record.cost = record.tariff.cost(record.usage, record.received // BYTES_PER_TOKEN)
+        if record.tariff is not None:
+            record.reckon(record.received // BYTES_PER_TOKEN)
         if lease is not None:
             lease.settle(now, record)
         self.metrics.record(record, now)
@@ -341,7 +348,8 @@ class Proxy:
         return self._reply(request, error.status, headers, orjson.dumps(error.body()), record, closes=closes)
 
     def _stays(self, request: Request) -> bool:
-        return not (request.head.should_close or self.draining)
+        # An HTTP/1.0 client would have to be told that its connection stays; hardly one asks.
+        return not (request.head.should_close or self.draining or request.head.version == (1, 0))
 
     def _record(self, request: Request) -> Record:
         message = request.head

@@ -137,6 +137,11 @@ class Purse:
             self._month += cost
             self._fresh[self._day] = self._fresh.get(self._day, 0.0) + cost
 
+    @property
+    def fresh(self) -> bool:
+        """Was anything spent that is not written down?"""
+        return bool(self._fresh)
+
     def take(self) -> dict[int, float]:
         """What was spent here and is not written down, by day; it is the caller's to write down, or to give back."""
         fresh, self._fresh = self._fresh, {}
@@ -170,11 +175,14 @@ class Purse:
 class Purses:
     """The purses of all owners that have, or had, a budget. They outlive a reload.
 
-    `share` is this process's part of each budget: less than 1 when several processes know nothing of each other.
+    `processes` serve the same configuration; `shared`: each knows what all of them have spent. `share` is this
+    process's part of each budget, less than 1 when several know nothing of each other.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
+        self.processes = 1
+        self.shared = False
         self.share = 1.0
         self.budgets: Mapping[Owner, Budget] = {}
         self._purses: dict[Owner, Purse] = {}
@@ -189,9 +197,10 @@ class Purses:
         for owner in budgets:
             self._purses.setdefault(owner, Purse())
 
-    def owners(self) -> list[Owner]:
-        """Everybody who has a purse."""
-        return list(self._purses)
+    @property
+    def fresh(self) -> bool:
+        """Was anything spent that is not written down?"""
+        return any(purse.fresh for purse in self._purses.values())
 
     def take(self) -> list[Spent]:
         """What was spent and is not written down."""
@@ -208,7 +217,8 @@ class Purses:
         """This is what all processes have written down."""
         now = self.clock()
         for owner, each in sums.items():
-            self[owner].learn(now, each)
+            if (purse := self._purses.get(owner)) is not None:
+                purse.learn(now, each)
 
     def standing(self) -> Iterator[tuple[Owner, Budget, float]]:
         """Each budget of the configuration, and what was spent of it."""

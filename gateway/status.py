@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
@@ -16,9 +16,11 @@ from typing import Any
 import orjson
 
 from gateway import __version__
+from gateway.config.budgets import budgets_of
 from gateway.config.types import Config
 from gateway.hub import Json
 from gateway.metrics import SECONDS, Figures
+from gateway.purses import ends_in
 from gateway.vitals import Vitals
 
 # Rates are those of the last minute, seen in steps of five seconds.
@@ -51,6 +53,7 @@ class Seen:
     requests: float = 0.0
     failed: float = 0.0
     tokens: float = 0.0
+    cost: dict[str, float] = field(default_factory=dict)
 
 
 class Status:
@@ -89,6 +92,7 @@ class Status:
             "cards": _cards(view),
             "models": "".join(map(_model_row, view["models"])),
             "upstreams": "".join(map(_upstream_row, view["upstreams"])),
+            "budgets": _budgets_table(view["budgets"]),
             "errors": "".join(map(_error_row, view["errors"])) or '<tr><td colspan="5" class="quiet">none</td></tr>',
         }
         return Template(self._page).substitute(parts).encode()
@@ -116,6 +120,8 @@ class Status:
             "requests_per_minute": round(sum(model["requests_per_minute"] for model in models), 1),
             "tokens_per_minute": round(sum(model["tokens_per_minute"] for model in models), 1),
             "models": models,
+            "cost": _rounded(_total(now.figures)),
+            "budgets": _budgets(config, now.figures, now.at),
             "upstreams": _upstreams(config, now.figures),
             "errors": [{**failure._asdict(), "at": _stamp(failure.at)} for failure in reversed(now.figures.errors)],
         }
@@ -136,6 +142,7 @@ class Status:
                     "requests": int(mine.requests),
                     "failed": int(mine.failed),
                     "tokens": int(mine.tokens),
+                    "cost": _rounded(mine.cost),
                     "requests_per_minute": round((mine.requests - old.requests) / span, 1),
                     "tokens_per_minute": round((mine.tokens - old.tokens) / span, 1),
                     "first_event_p95_seconds": p95(firsts.get((name,))),
@@ -155,6 +162,8 @@ def by_model(figures: Figures) -> dict[str, Seen]:
     for (model, kind), count in figures.counts.get("tokens_total", {}).items():
         if kind in {"prompt", "completion"}:
             found.setdefault(model, Seen()).tokens += count
+    for (model, currency), amount in figures.counts.get("cost_total", {}).items():
+        found.setdefault(model, Seen()).cost[currency] = amount
     return found
 
 
@@ -213,6 +222,34 @@ def _upstreams(config: Config, figures: Figures) -> list[Json]:
     ]
 
 
+def _total(figures: Figures) -> dict[str, float]:
+    """The money of all models, by currency."""
+    found: dict[str, float] = {}
+    for (_, currency), amount in figures.counts.get("cost_total", {}).items():
+        found[currency] = found.get(currency, 0) + amount
+    return found
+
+
+def _rounded(money: Mapping[str, float]) -> dict[str, float]:
+    return {currency: round(amount, 6) for currency, amount in money.items()}
+
+
+def _budgets(config: Config, figures: Figures, now: float) -> list[Json]:
+    spent = figures.gauges.get("budget_spent", {})
+    return [
+        {
+            "kind": owner.kind,
+            "name": owner.name,
+            "spent": round(spent.get(owner, 0.0), 6),
+            "budget": budget.amount,
+            "currency": budget.currency,
+            "per": budget.per,
+            "begins_anew_in_seconds": round(ends_in(now, budget.per)),
+        }
+        for owner, budget in budgets_of(config).items()
+    ]
+
+
 def _notice(configuration: Mapping[str, Any]) -> str:
     if not configuration["reload_failed"]:
         return ""
@@ -226,6 +263,7 @@ def _cards(view: Mapping[str, Any]) -> str:
         "in flight": f"{view['requests_active']:,}",
         "requests / min": f"{view['requests_per_minute']:,g}",
         "tokens / min": f"{view['tokens_per_minute']:,.0f}",
+        **{f"cost, {currency}": _money(amount) for currency, amount in view["cost"].items()},
         "connections": f"{view['connections']:,}",
         "workers": str(view["workers"]),
         "up for": _span(view["uptime_seconds"]),
@@ -251,6 +289,7 @@ def _model_row(model: Mapping[str, Any]) -> str:
         _number(f"{model['requests_per_minute']:,g}"),
         _number(f"{model['tokens']:,}"),
         _number(f"{model['tokens_per_minute']:,.0f}"),
+        _number(", ".join(f"{_money(amount)} {currency}" for currency, amount in model["cost"].items()) or "–"),
         _number(f"≤ {first:g} s" if first else "–"),
     )
 
@@ -269,6 +308,31 @@ def _upstream_row(upstream: Mapping[str, Any]) -> str:
         _number(f"{upstream['connections']:,}"),
         _quiet(results or "–"),
     )
+
+
+def _budgets_table(budgets: list[Json]) -> str:
+    """The budgets under a heading of their own; nothing where there are none."""
+    if not budgets:
+        return ""
+    heads = '<th>of</th><th>name</th><th class="n">spent</th><th class="n">budget</th><th class="n">begins anew in</th>'
+    rows = "".join(map(_budget_row, budgets))
+    table = f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>{rows}</tbody>\n</table>"
+    return f'<h2>Budgets</h2>\n<div class="scroll">{table}</div>'
+
+
+def _budget_row(budget: Mapping[str, Any]) -> str:
+    tone = "bad" if budget["spent"] >= budget["budget"] else ""
+    return _row(
+        escape(budget["kind"]),
+        f"<b>{escape(budget['name'])}</b>",
+        _number(_money(budget["spent"]), tone),
+        _number(f"{budget['budget']:,g} {budget['currency']} per {budget['per']}"),
+        _number(_span(budget["begins_anew_in_seconds"])),
+    )
+
+
+def _money(amount: float) -> str:
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.4g}"
 
 
 def _error_row(failure: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from gateway.config.accounts import Accounts, warn_literal
+from gateway.config.budgets import Budgets
 from gateway.config.document import Node
 from gateway.config.files import Sources
 from gateway.config.findings import Finding, Findings, Mark, nearest
@@ -73,9 +74,10 @@ def _checked(
 ) -> Config:
     config: Config = Reader(found, resolver).read(kind_of(Config), tree, "", _bases(tree, resolver))
     accounts = Accounts(tree, providers, found, open_files)
-    config = _settled(accounts.complete(config))
+    config = _settled(accounts.complete(config), resolver)
     Names(config, tree, found).check()
     check_supported(tree, found)
+    Budgets(config, tree, found).check()
     _Rest(config, tree, found, accounts).check()
     return config
 
@@ -87,13 +89,15 @@ def _bases(tree: Node, resolver: Resolver) -> Bases:
     return bases(Retry() if retry is INVALID else retry)
 
 
-def _settled(config: Config) -> Config:
-    """The configuration whose deployments say the same timers and breaker under `retry` as beside it."""
+def _settled(config: Config, resolver: Resolver) -> Config:
+    """The configuration whose deployments say the same timers and breaker under `retry` as beside it, with the file
+    of its state."""
     deployments = {
         name: replace(each, retry=replace(each.retry, timeouts=each.timeouts, breaker=each.breaker))
         for name, each in config.deployments.items()
     }
-    return replace(config, deployments=deployments)
+    state = config.state if config.state.file else replace(config.state, file=resolver.state_file())
+    return replace(config, deployments=deployments, state=state)
 
 
 class _Rest:
@@ -110,7 +114,7 @@ class _Rest:
         self._check_parameters()
         self._check_keys()
         self._check_state()
-        self._check_log()
+        self._check_places()
         check_otlp(self._config.telemetry.otlp, self._tree, self._found)
         if not self._tree.get("deployments"):
             self._found.warning(self._tree.mark, "deployments", "none is defined: every model is unknown")
@@ -168,14 +172,18 @@ class _Rest:
         if state.url is not None and state.url.source == "literal" and "@" in text:
             warn_literal(self._mark("state", "url"), "state.url", self._accounts)
 
-    def _check_log(self) -> None:
+    def _check_places(self) -> None:
         log = self._config.telemetry.access_log
-        if log is None or log.to in ("stdout", "stderr"):
-            return
-        directory = Path(log.to).parent
+        if log is not None and log.to not in ("stdout", "stderr"):
+            self._check_directory(log.to, "telemetry", "access_log", "to")
+        # A directory of systemd's is there when it matters, and not when somebody only checks.
+        if self._tree.get("state", "file") is not None and self._config.state.file:
+            self._check_directory(self._config.state.file, "state", "file")
+
+    def _check_directory(self, file: str, *path: str) -> None:
+        directory = Path(file).parent
         if not directory.is_dir() or not os.access(directory, os.W_OK):
-            message = f"no directory that can be written: {directory}"
-            self._found.error(self._mark("telemetry", "access_log", "to"), "telemetry.access_log.to", message)
+            self._found.error(self._mark(*path), ".".join(path), f"no directory that can be written: {directory}")
 
 
 def _stays_here(address: Address) -> bool:

@@ -13,6 +13,7 @@ from gateway.config.secrets import Secret, Source
 
 MAX_SECRET = 1 << 16
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
+STATE = "STATE_DIRECTORY"
 
 # What each reference may name; `gateway.config.schema` says the same to editors.
 REFERENCES: Mapping[Source, str] = {
@@ -73,6 +74,11 @@ class Resolver:
         except Unresolved as error:
             found.error(node.mark, where, str(error))
             return None
+
+    def state_file(self) -> str | None:
+        """Where state is kept when the file does not say: in the first directory that systemd made for it."""
+        directory = self._environ.get(STATE, "").partition(":")[0]
+        return f"{directory}/state.sqlite" if directory else None
 
     def _content(self, path: Path) -> str:
         if path not in self.files:

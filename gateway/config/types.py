@@ -266,7 +266,8 @@ class State(Entry, frozen=True, kw_only=True):
     """Where limits and holds are counted: in each process, or in Redis for all that have the same `prefix` there.
 
     `timeout` is how long a request waits for Redis. Without an answer each process grants its share, or requests with
-    limits are refused, or allowed.
+    limits are refused, or allowed. `file` keeps what was spent of budgets over a restart, and adds up what several
+    workers spend; None: `state.sqlite` in $STATE_DIRECTORY where systemd sets it, else in no file.
     """
 
     store: Literal["memory", "redis"] = "memory"
@@ -274,6 +275,7 @@ class State(Entry, frozen=True, kw_only=True):
     prefix: Annotated[str, Meta(pattern="^[A-Za-z0-9._:-]{1,64}$")] = "sluiceway"
     timeout: Seconds = 0.02
     on_error: Literal["local_share", "refuse", "allow"] = "local_share"
+    file: str | None = None
 
 
 class AccessLog(Entry, frozen=True, kw_only=True):

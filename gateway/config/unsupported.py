@@ -27,10 +27,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported("server.tls", "put a TLS terminator in front"),
     Unsupported("server.cors", "browsers are not answered"),
     Unsupported("server.demo", "only host:port", _starts("unix:", "fd:")),
-    Unsupported("keys.*.limits.budget", "nothing is priced"),
-    Unsupported("deployments.*.limits.budget", "nothing is priced"),
-    Unsupported("routings.*.targets.*.limits.budget", "nothing is priced"),
-    Unsupported("deployments.*.price", "nothing is priced"),
 )
 
 

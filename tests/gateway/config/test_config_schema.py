@@ -90,7 +90,7 @@ keys:
     models: [d, r]
     expires: 2999-01-01
     limits: {{rpm: 600, tpm: 200k, parallel: 50, budget: 20 USD/day}}
-state: {{store: redis, url: {{env: K}}, prefix: gw, timeout: 50ms, on_error: local_share}}
+state: {{store: redis, url: {{env: K}}, prefix: gw, timeout: 50ms, on_error: local_share, file: s.sqlite}}
 telemetry:
   access_log: {{format: text, to: stderr}}
   otlp: {{endpoint: "http://o", sample: 1%, content: false}}
