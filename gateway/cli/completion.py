@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 
 from gateway.cli.options import find_config, plain_parser
@@ -59,7 +60,7 @@ def _kind(dest: str, kind: str) -> str:
 
 def _config_in(words: Sequence[str]) -> str | None:
     """The file that the words name with `-c`."""
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in pairwise([*words, ""]):
         if word in ("-c", "--config") and after:
             return after
         if word.startswith("--config="):

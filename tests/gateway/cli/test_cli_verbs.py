@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -84,7 +85,7 @@ def test_a_verb_that_resembles_nothing_gets_no_hint(capsys: pytest.CaptureFixtur
     assert "did you mean" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("verb", ["check", "explain", "models", "schema", "keys", "demo", "serve"])
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - {"version"}))
 def test_an_unknown_option_is_wrong_usage(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main([verb, "--no-such-option"])
@@ -337,12 +338,82 @@ def test_colour_is_for_terminals_that_want_it(tmp_path: Path) -> None:
     assert "\x1b" not in command("check", "-c", str(tmp_path / "bad.yaml")).stderr
 
 
-def test_a_reader_that_goes_away_is_no_failure(good: Path) -> None:
-    line = f"{sys.executable} -m gateway schema | head -c 10"
+@pytest.mark.parametrize("verb", ["schema", "--help", "config show"])
+def test_a_reader_that_goes_away_is_no_failure(verb: str) -> None:
+    line = f"{sys.executable} -m gateway {verb} | head -c 10; exit ${{PIPESTATUS[0]}}"
+    bash = ["bash", "-c", line]
+    done = subprocess.run(bash, env=clean_environment(), cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, len(done.stdout), done.stderr) == (0, 10, b"")
+
+
+@pytest.mark.parametrize(
+    ("verb", "where", "code"),
+    [("schema", ">&-", 0), ("schema", "> /dev/full", 1), ("--help", ">&- 2>&-", 0), ("version", "> /dev/full", 1)],
+)
+def test_output_that_nobody_wants_or_that_has_no_room_ends_without_a_traceback(
+    verb: str, where: str, code: int
+) -> None:
+    line = f"{sys.executable} -m gateway {verb} {where}"
     done = subprocess.run(
         line, shell=True, env=clean_environment(), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
-    assert done.stderr == ""
+    assert (done.returncode, done.stdout, "Traceback" in done.stderr) == (code, "", False)
+    assert ("No space left" in done.stderr) == (code == 1)
+
+
+def test_names_that_a_terminal_cannot_show_are_escaped(good: Path) -> None:
+    good.write_text(GOOD.replace("\n  a: ", "\n  modèle-模: {provider: p, model: x}\n  a: "))
+    done = command("models", "-c", str(good), env={"SOME_KEY": "x", "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"mod\xe8le-\u6a21" in done.stdout
+
+
+def test_a_file_by_a_name_that_is_no_text_is_read(here: Path) -> None:
+    name = os.fsencode(here) + b"/gateway-\xff.yaml"
+    Path(os.fsdecode(name)).write_text(GOOD)
+    done = command("check", "-c", os.fsdecode(name), env={"SOME_KEY": "x"})
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+@pytest.mark.parametrize(("name", "message"), [("folder", "Is a directory"), ("latin-1.yaml", "not UTF-8")])
+def test_a_file_that_cannot_be_read_is_a_finding(here: Path, name: str, message: str) -> None:
+    (here / "folder").mkdir()
+    (here / "latin-1.yaml").write_bytes("version: 1 # é".encode("latin-1"))
+    done = command("check", "-c", str(here / name))
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_an_interrupted_verb_ends_quietly(here: Path) -> None:
+    line = [sys.executable, "-m", "gateway", "check", "-c", "-"]
+    env = clean_environment()
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=env) as running:
+        assert running.stdin is not None
+        assert running.stderr is not None
+        wait_for_reading(running.pid)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 130
+        assert running.stderr.read() == b""
+
+
+def wait_for_reading(pid: int) -> None:
+    """Until the process waits for standard input."""
+    until = time.monotonic() + 30
+    place = Path(f"/proc/{pid}/syscall")
+    # A process that runs says so; one that waits says for which call: 0 is `read` on x86-64, 63 elsewhere, of file 0.
+    while not re.match(r"(0|63) 0x0 ", place.read_text()):
+        assert time.monotonic() < until, place.read_text()
+        time.sleep(0.01)
+
+
+def test_help_is_there_for_each_verb_and_says_no_command_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in sorted(set(VERBS) - {"version"}):
+        with pytest.raises(SystemExit) as left:
+            main(["help", verb])
+        assert left.value.code == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"usage: sluiceway {verb}")
+        assert "`sluiceway" not in shown
 
 
 @pytest.mark.parametrize("verb", ["serve"])
