@@ -54,13 +54,16 @@ class Known(NamedTuple):
 
 
 class Lane:
-    """Takes what is plain by the snapshot in force. Heads are kept in memory, as connections keep them, and no longer
-    than their snapshot."""
+    """Takes what is plain by the snapshot in force; `rides` counts what it took.
+
+    Heads are kept in memory, keys included, as connections keep them, and no longer than their snapshot.
+    """
 
     def __init__(self, proxy: Proxy) -> None:
-        self._proxy = proxy
+        self.proxy = proxy
         self._loop = asyncio.get_running_loop()
         self._snapshot = proxy.snapshot
+        self.rides = 0
         self._heads: dict[bytes, Known] = {}
         self._routes: dict[str, Route | None] = {}
 
@@ -71,8 +74,8 @@ class Lane:
         headers = message.headers
         if not fixed or message.should_close or message.version != (1, 1) or any(name in headers for name in UNLIKE):
             return
-        if self._snapshot is not self._proxy.snapshot:
-            self._snapshot = self._proxy.snapshot
+        if self._snapshot is not self.proxy.snapshot:
+            self._snapshot = self.proxy.snapshot
             self._heads.clear()
             self._routes.clear()
         if len(self._heads) >= MOST_HEADS:
@@ -87,7 +90,7 @@ class Lane:
         parts = VARIABLE.split(data[: end + 2])
         fixed = b"".join(parts[::3])
         known = self._heads.get(fixed)
-        if known is None or self._snapshot is not self._proxy.snapshot:
+        if known is None or self._snapshot is not self.proxy.snapshot:
             client.unknown = fixed if end > 0 else b""
             return Taken.NO
         given = {name.decode().lower(): value.decode() for name, value in zip(parts[1::3], parts[2::3], strict=True)}
@@ -100,7 +103,7 @@ class Lane:
         return self._begin(client, known, given, data[end + 4 :])
 
     def _begin(self, client: FastClient, known: Known, given: Mapping[str, str], body: bytes) -> Taken:
-        proxy, caller, snapshot = self._proxy, known.caller, self._snapshot
+        proxy, caller, snapshot = self.proxy, known.caller, self._snapshot
         if proxy.draining or caller.expires <= time.time():
             return Taken.NO
         now, read = self._loop.time(), time.perf_counter()
@@ -137,6 +140,7 @@ class Lane:
             if connection is not None:
                 going.endpoint.unused(connection)
             return Taken.NO
+        self.rides += 1
         ride.go(going, connection, Visit(health, now, retry=False, placed=False), lease)
         return Taken.YES
 

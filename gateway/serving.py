@@ -58,9 +58,10 @@ class Serving:
         self.proxy = Proxy(self._parts.snapshot, DIALECTS, log, bounds)
         kind = client_kind()
         self.front = Front(self.proxy.handle, bounds, sweep, self._refusals.add, kind)
+        self._lane: Lane | None = None
         if issubclass(kind, FastClient):
-            lane = self.front.lane = Lane(self.proxy)
-            self.proxy.learn = lane.learn
+            self._lane = self.front.lane = Lane(self.proxy)
+            self.proxy.learn = self._lane.learn
         self.watchdog = Watchdog(log.news)
         self._purses = self._parts.snapshot.upstreams.counts.purses
         self._purses.processes = config.server.workers
@@ -150,6 +151,7 @@ class Serving:
             "requests_active": self.proxy.active,
             "body_bytes_held": self.proxy.held,
             "log_lines_dropped_total": self._log.dropped,
+            "short_way_total": self._lane.rides if self._lane is not None else 0,
             "loop_stalls_total": self.watchdog.stalls,
             "traces_dropped_total": self._tracing.dropped,
             "workers": 1,
