@@ -87,7 +87,7 @@ def _plain(payload: bytes) -> bytes:
     event = json.loads(payload.decode())
     text = str(event)[:20]
     chunk = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    chunk["choices"] = [{"index": 0, "delta": {"content": text}, "finish_reason": None}]  # type: ignore[assignment]
+    chunk["choices"] = [{"index": 0, "delta": {"content": text}, "finish_reason": None}]
     return f"data: {json.dumps(chunk)}\n\n".encode()
 
 

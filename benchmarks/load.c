@@ -150,9 +150,9 @@ static void read_stamps(struct connection *c, const char *data, size_t size) {
             c->seen = 1;
             c->stamp = 0;
         } else if (c->seen == 1) {
-            c->seen = *data == 'T' ? 2 : 0;
+            c->seen = *data == 'T' ? 2 : *data == '@';
         } else if (digit(*data) < 0) {
-            c->seen = 0;
+            c->seen = *data == '@';
         } else {
             c->stamp = c->stamp << 4 | (uint64_t)digit(*data);
             if (++c->seen == STAMP) { c->seen = 0; stamped(c->stamp); }
