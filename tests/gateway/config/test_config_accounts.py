@@ -88,7 +88,10 @@ def test_what_a_base_url_may_be(url: str, problem: str) -> None:
 
 def with_proxy(proxy: str, base_url: str = "https://h.example/v1") -> list[str]:
     entry = f"{{type: openai, base_url: '{base_url}', proxy: {proxy}}}"
-    return messages(f"version: 1\nproviders: {{o: {entry}}}\ndeployments: {{d: {{provider: o, model: m}}}}\n", {**ENVIRON, "PROXY": "http://u:s3cret@p:1"})
+    return messages(
+        f"version: 1\nproviders: {{o: {entry}}}\ndeployments: {{d: {{provider: o, model: m}}}}\n",
+        {**ENVIRON, "PROXY": "http://u:s3cret@p:1"},
+    )
 
 
 def test_a_proxy_is_checked_without_being_shown() -> None:
