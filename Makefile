@@ -39,7 +39,7 @@ constraints:
 	echo "# The versions that the image is built from, of every extra; 'make constraints' writes them anew." > build/constraints.txt
 	build/constraints/bin/pip-compile --quiet --upgrade --strip-extras --allow-unsafe --no-annotate --no-header \
 	  --no-emit-index-url --no-emit-find-links --build-deps-for wheel \
-	  --extra aws --extra google --extra azure --extra redis --extra otel --output-file - setup.cfg >> build/constraints.txt
+	  --extra aws --extra google --extra redis --extra otel --output-file - setup.cfg >> build/constraints.txt
 	mv build/constraints.txt deploy/constraints.txt
 
 clean:
