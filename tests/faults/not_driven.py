@@ -1,13 +1,8 @@
 """Cases that no test of this folder drives, each with the reason. It only shrinks."""
 
-_REDIS = "limits are counted in memory; `state: {store: redis}` is refused by the checker"
-
 NOT_DRIVEN = {
     "LC-016": "driven in tests/e2e/test_workers.py, by name",
     "LC-022": "driven in tests/e2e/test_lifecycle.py, by name",
-    "LC-024": _REDIS,
-    "LC-025": _REDIS,
-    "LC-026": _REDIS,
     "LS-002": "driven in tests/soak/test_streams.py",
     "LS-007": "a million requests take ten minutes; a matter for a soak run, not for a test",
     "LS-011": "three times the capacity needs a load generator that is faster than the gateway",

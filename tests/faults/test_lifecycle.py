@@ -11,13 +11,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from faults import breakdowns, living, reloads
+from faults import breakdowns, living, reloads, stores
 from faults.casefiles import call, cases, parameters
 from faults.living import Facts, complaint, gone, said, status, stopping, stream, whole
 from faults.wireclient import ask
 
 FILE = cases("lifecycle")
-SLOW = {f"LC-{number:03}" for number in (1, 2, 4, 7, 8, 11, 12, 13, 14, 17, 18, 19, 20, 21, 27, 29)}
+SLOW = {f"LC-{number:03}" for number in (1, 2, 4, 7, 8, 11, 12, 13, 14, 17, 18, 19, 20, 21, 24, 25, 26, 27, 29)}
 
 
 async def _streams_finish(folder: Path, number: int) -> Facts:
@@ -136,7 +136,7 @@ async def lc_030(folder: Path) -> Facts:
 
 DRIVERS: dict[str, Callable[[Path], Awaitable[Facts]]] = {
     name.upper().replace("_", "-"): function
-    for names in (vars(reloads), vars(breakdowns), globals())
+    for names in (vars(reloads), vars(breakdowns), vars(stores), globals())
     for name, function in list(names.items())
     if name.startswith("lc_")
 }
