@@ -73,6 +73,7 @@ def complete(text: str) -> str:
 @pytest.mark.parametrize(("path", "text"), BLOCKS)
 def test_every_configuration_in_the_documents_loads(path: Path, text: str) -> None:
     environ = {**os.environ, **dict.fromkeys(REFERENCE.findall(text), "some-value-from-the-environment")}
+    environ |= {name: "redis://127.0.0.1" for name in environ if name.endswith("REDIS_URL")}
     loaded = load(f"{path.name}", environ, Registry(), text=complete(text))
     assert [str(finding) for finding in loaded.findings if finding.level == "error"] == []
 

@@ -44,7 +44,13 @@ def flow(value: Any) -> str:
         return "[" + ", ".join(flow(each) for each in value) + "]"
     if isinstance(value, str):
         return text(value)
-    return json.dumps(value, default=str)
+    written = json.dumps(value, default=str)
+    # YAML 1.1 takes a number with an exponent for text, unless it has a point.
+    return (
+        written.replace("e", ".0e", 1)
+        if isinstance(value, float) and "e" in written and "." not in written
+        else written
+    )
 
 
 def text(value: str) -> str:

@@ -16,6 +16,8 @@ Entry = dict[str, Any]
 PLACEHOLDERS = frozenset(
     ("", "-", "none", "null", "empty", "dummy", "fake", "fake-key", "anything", "not-needed", "no-key", "sk-dummy", "x")
 )
+# What people write who think of a shell.
+_SHELL = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?")
 _SECRET = re.compile(r"auth|token|secret|key|cookie|password|credential", re.IGNORECASE)
 _SECRET_VALUE = re.compile(r"(bearer|basic)\s|(sk|pk|gsk|xai|hf|ghp|key)[-_]|eyJ", re.IGNORECASE)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -91,6 +93,9 @@ class Accounts:
         elif is_reference(value):
             entry["api_key"] = self._report.env(variable(value))
             params.add("api_key", "exact", "api_key")
+        elif shell := _SHELL.fullmatch(str(value)):
+            entry["api_key"] = self._report.env(shell[1])
+            params.add("api_key", "approximate", "api_key", "LiteLLM does not look this up, and we do")
         elif str(value).lower() in PLACEHOLDERS:
             params.add("api_key", "approximate", note="a placeholder: no key is sent")
         else:

@@ -113,6 +113,7 @@ def env(name: str) -> dict[str, str]:
             {"type": "fireworks", "api_key": env("FIREWORKS_AI_API_KEY")},
             "accounts/fireworks/models/deepseek-v3",
         ),
+        ("openai/a", {"api_key": "${KEY}"}, {"type": "openai", "api_key": env("KEY")}, "a"),
         ("xai/grok-4", {}, {"type": "xai", "api_key": env("XAI_API_KEY")}, "grok-4"),
         (
             "groq/llama-3",

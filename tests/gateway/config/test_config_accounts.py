@@ -166,3 +166,16 @@ def test_a_plugin_is_shown_its_options_its_address_and_whether_there_is_a_key() 
         ({"zone", "api_key", "base_url"}, ""),
         ({"zone", "api_key", "base_url"}, "m"),
     ]
+
+
+def test_a_base_url_may_stand_in_the_environment() -> None:
+    text = "version: 1\nproviders: {o: {type: openai, base_url: {env: ADDRESS}, api_key: {env: OPENAI_API_KEY}}}\n"
+    text += "deployments: {d: {provider: o, model: m}}\n"
+    there = {**ENVIRON, "OPENAI_API_KEY": "k", "ADDRESS": "https://h.example/v1/"}
+    assert config(text, there).providers["o"].base_url == "https://h.example/v1"
+    place = "g.yaml:2:41: error: providers.o.base_url: "
+    assert messages(text, {**there, "ADDRESS": ""}) == [f"{place}environment variable ADDRESS is empty"]
+    assert messages(text, {**there, "ADDRESS": "h.example"})[0].startswith(f"{place}must begin with https://")
+    (told,) = messages(text, {**there, "ADDRESS": "https://u:s3cret@h.example"})
+    assert "must not hold credentials" in told
+    assert "s3cret" not in told
