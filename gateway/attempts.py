@@ -6,30 +6,32 @@ import asyncio
 import random
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from gateway.config.types import Hedge
 from gateway.contract import ChatRequest, Dialect, Stamp
-from gateway.errors import GatewayError, Overloaded, UpstreamError
+from gateway.errors import GatewayError, UpstreamError
 from gateway.exchange import Answer, Upstreams, exchange
 from gateway.fan import fan_out, wanted
-from gateway.health import Health, Room
+from gateway.health import Health
 from gateway.images import Fetched
 from gateway.limits import Ledger
 from gateway.log import News
 from gateway.plan import Plan, may_repeat
 from gateway.routes import Attempt, Route, Step
+from gateway.sharing.targets import AtLimit
 from gateway.tracing.trace import Span, Trace
 from gateway.traits import size_of
-from gateway.visits import Visit
+from gateway.visits import Ticket, Visit, place_at
 
 # A provider says with these codes that it does not know a parameter; one more try leaves it out.
 UNKNOWN_PARAM = frozenset(("unsupported_parameter", "unsupported_value", "unknown_parameter"))
 # An upstream that refuses our credential is passed over for so long, where there is another.
 REST = 1.0
+# Where other processes' requests have taken all the room, it is looked for again after so long.
+CROWDED = 0.05
 
 
 @dataclass(slots=True)
@@ -110,12 +112,8 @@ class _Journey:
         route, tries = self._route, self._tries
         without: frozenset[str] = frozenset()
         retry = remedied = False
-        now = self._loop.time()
-        step = route.steps[0]
-        # The first step of a healthy route needs no plan: making one costs 2 µs.
-        healthy = self._upstreams.health_of(step.attempt.deployment).clear(now, step.attempt.room)
-        if failed is None and (step.gates or not healthy):
-            step = self._picked(now)
+        failure: UpstreamError | None = None
+        step = route.steps[0] if failed is not None else self._first_step()
         while True:
             try:
                 if failed is not None:
@@ -125,10 +123,13 @@ class _Journey:
                 if route.hedge is not None and not tries.made:
                     return await self._hedged(step, route.hedge)
                 return await self._visited(step, replaced(step.attempt, without), retry=retry)
+            except AtLimit as reached:
+                step, retry = await self._instead(step, reached, failure), False
+                continue
             except UpstreamError as error:
-                plan = self._planned(step)
-                refused = _refused_param(error, step.attempt, self._chat)
-                if refused and refused not in without and tries.last == step.attempt.name:
+                failure, plan = self._kept(error), self._planned(step)
+                refused = self._refused(error, step, without)
+                if refused is not None:
                     without |= {refused}
                     retry = False
                     continue
@@ -143,6 +144,17 @@ class _Journey:
             if wait:
                 await self._wait(step, wait)
 
+    def _kept(self, error: UpstreamError) -> UpstreamError | None:
+        """A failure as far as it may be told later: an error that is kept keeps all frames that it went through."""
+        return error if self._upstreams.shared is not None else None
+
+    def _refused(self, error: UpstreamError, step: Step, without: frozenset[str]) -> str | None:
+        """The parameter that one more try at the same upstream leaves out."""
+        if self._tries.last != step.attempt.name:
+            return None
+        param = _refused_param(error, step.attempt, self._chat)
+        return param if param not in without else None
+
     async def _remedied(self, error: UpstreamError, attempt: Attempt) -> bool:
         """Was it something of ours that can be put right: a token that has run out, a clock that is off?"""
         if error.cause != "auth":
@@ -156,13 +168,29 @@ class _Journey:
             return False
         return True
 
-    def _picked(self, now: float) -> Step:
-        """The best step of a route whose first cannot simply be taken; raises when there is none."""
+    async def _instead(self, step: Step, reached: AtLimit, failure: UpstreamError | None) -> Step:
+        """Another step than one that is at its limit, or the same after a moment; raises when there is none."""
+        plan, now = self._planned(step), self._loop.time()
+        if (other := plan.pick(now)) is not None:
+            return other
+        if reached.crowded and now < self._began + step.attempt.room.wait:
+            await asyncio.sleep(CROWDED)  # others count there too, so nobody here knows when there is room
+            return step
+        plan.passed(reached.wait, spent=reached.spent)
+        raise plan.refusal(now) if failure is None else plan.final(failure, len(self._tries.made))
+
+    def _first_step(self) -> Step:
+        """The best step of the route; raises when there is none."""
+        now = self._loop.time()
+        step = self._route.steps[0]
+        # The first step of a healthy route needs no plan: making one costs 2 µs.
+        if not step.gates and self._upstreams.health_of(step.attempt.deployment).clear(now, step.attempt.room):
+            return step
         plan = self._planned(None)
-        step = plan.pick(now)
-        if step is None:
+        picked = plan.pick(now)
+        if picked is None:
             raise plan.refusal(now)
-        return step
+        return picked
 
     def _planned(self, taken: Step | None) -> Plan:
         """The plan, made when it is first needed: without the step that was taken before."""
@@ -186,16 +214,17 @@ class _Journey:
     async def _visited(self, step: Step, attempt: Attempt, *, retry: bool) -> Answer:
         """One attempt, with everything that counts it; the visit of an answer ends with `settle`."""
         health = self._upstreams.health_of(attempt.deployment)
+        ticket = await self._entered(step, retry=retry) if step.gates and self._upstreams.shared is not None else None
         placed = health.full(attempt.room)
         if placed:
             try:
-                await _room(health, attempt.room)
+                await place_at(health, attempt.room)
             except BaseException:
-                health.retries -= retry
+                self._stay_out(health, ticket, retry=retry)
                 raise
         visit = Visit(health, self._loop.time(), retry=retry, placed=placed)
         if step.gates:
-            visit.pass_gates(step, self._upstreams.counts, size_of(self._chat))
+            visit.pass_gates(step, self._upstreams.counts, size_of(self._chat), ticket)
         tries = self._tries
         tries.last, tries.why = attempt.name, step.why
         span = None if tries.trace is None else tries.trace.begin(attempt)
@@ -221,6 +250,21 @@ class _Journey:
         if self._route.measured:
             self._measure(visit)
         return answer
+
+    async def _entered(self, step: Step, *, retry: bool) -> Ticket:
+        """What the attempt takes of limits that several processes count together; raises AtLimit."""
+        assert self._upstreams.shared is not None
+        try:
+            return await self._upstreams.shared.enter(step, size_of(self._chat), self._loop.time())
+        except BaseException:
+            self._stay_out(self._upstreams.health_of(step.attempt.deployment), None, retry=retry)
+            raise
+
+    def _stay_out(self, health: Health, ticket: Ticket | None, *, retry: bool) -> None:
+        """The attempt will not be made."""
+        health.retries -= retry
+        if ticket is not None:
+            ticket.settle(0, 0)
 
     def _give_up(self, visit: Visit, error: BaseException, span: Span | None) -> None:
         """An attempt ends that nobody waits for any more, or that this provider could not be asked for."""
@@ -310,6 +354,8 @@ class _Journey:
                 error = run.exception()
                 if error is None:
                     return run
+                if isinstance(error, AtLimit) and pending:
+                    continue
                 if not pending or not isinstance(error, UpstreamError) or not may_repeat(error, self._route.retry):
                     raise error
 
@@ -323,28 +369,6 @@ class _Journey:
                 if outcome.pump is not None:
                     outcome.pump.stop()
                 outcome.visit.leave(self._loop.time(), None)
-
-
-async def _room(health: Health, room: Room) -> None:
-    """Wait for a place at an upstream that is full; raises Overloaded when there is none in time."""
-    message = "The upstream has all the requests that it may have at once; try again."
-    if len(health.waiting) >= room.queue:
-        raise Overloaded(message, retry_after=1)
-    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    health.waiting.append(waiter)
-    try:
-        async with asyncio.timeout(room.wait):
-            await waiter
-    except BaseException as error:
-        if waiter.done() and not waiter.cancelled():
-            # The place came in the same moment: it goes to the next.
-            health.end(probe=False)
-        else:
-            with suppress(ValueError):
-                health.waiting.remove(waiter)
-        if isinstance(error, TimeoutError):
-            raise Overloaded(message, retry_after=1) from error
-        raise
 
 
 def replaced(attempt: Attempt, without: frozenset[str]) -> Attempt:

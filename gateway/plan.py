@@ -9,8 +9,8 @@ from math import inf
 
 from gateway.config.types import Retry
 from gateway.errors import BudgetSpent, GatewayError, NoHealthyUpstream, RateLimited, UpstreamError
-from gateway.quotas import SOON, Counts, Gate
 from gateway.purses import span, worth_saying
+from gateway.quotas import SOON, Counts, Gate
 from gateway.routes import HealthOf, Route, Step
 from gateway.strategies import Chance
 from gateway.timers import backoff
