@@ -15,7 +15,7 @@ from gateway.config.loader import Loaded
 from gateway.config.types import Config
 from gateway.contract import Provider
 from gateway.lifecycle import Lifecycle, Reader, Service, exposure
-from gateway.listeners import CannotServe, Opened, Passed, open_sockets
+from gateway.listeners import CannotServe, Opened, Passed, Rights, open_sockets
 from gateway.log import Log
 from gateway.metrics import Figures
 from gateway.serving import Serving, log_of
@@ -33,7 +33,7 @@ class Alone:
         self, config: Config, digest: str, passed: Passed, providers: Mapping[str, Provider], log: Log, sweep: Sweep
     ) -> None:
         server = config.server
-        self._opened = open_sockets(server.listen, passed, mode=server.unix_mode)
+        self._opened = open_sockets(server.listen, passed, rights=Rights.of(server))
         if why := exposure(config, self._opened):
             raise CannotServe(why)
         self.serving = Serving(located(config, self._opened), digest, providers, log, sweep)

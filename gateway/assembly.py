@@ -11,6 +11,7 @@ from gateway.access import Access
 from gateway.config.models import abilities_of
 from gateway.config.types import Config, ProviderEntry
 from gateway.contract import Provider
+from gateway.cors import cors_of
 from gateway.credentials import Source, source
 from gateway.egress import read_proxy
 from gateway.exchange import Upstreams
@@ -97,7 +98,8 @@ class Assembly:
             self._upstreams.shared,
         )
         router = Router(config, self._providers, abilities_of)
-        return Parts(Snapshot(config, digest, router, Access(config.keys), upstreams), accounts, sources)
+        cors = cors_of(config.server.cors, router.headers)
+        return Parts(Snapshot(config, digest, router, Access(config.keys), upstreams, cors), accounts, sources)
 
     async def fetch(self, parts: Parts) -> None:
         """Get the secrets that no snapshot before had; one that takes longer than two seconds comes later."""

@@ -177,3 +177,12 @@ class Truncated(UpstreamError):
     """The provider's answer ended before its terminal event."""
 
     code = "upstream_truncated"
+
+
+def where(error: BaseException) -> str:
+    """An exception's class and the line that raised it: enough to find a fault, nothing of the request."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    at = f" at {place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place else ""
+    return f"{type(error).__name__}{at}"

@@ -113,7 +113,7 @@ class Client(web.RequestHandler):
     """One client connection: the outlet of the stream that it carries. It knows since when it waits for a head."""
 
     __slots__ = (
-        *("_front", "_head_since", "_raw", "_reading", "_unread", "_unread_since", "_wire"),
+        *("_front", "_head_since", "_raw", "_reading", "_under", "_unread", "_unread_since", "_wire"),
         *("busy", "pump", "quiet_since", "unknown"),
     )
 
@@ -138,6 +138,7 @@ class Client(web.RequestHandler):
         self._unread_since = 0.0
         # aiohttp forgets the transport when it closes; what is still buffered there may never leave.
         self._wire: asyncio.Transport | None = None
+        self._under: asyncio.Transport | None = None
         self.busy = False
         self.quiet_since = 0.0
         self.pump: Any = None
@@ -151,12 +152,20 @@ class Client(web.RequestHandler):
         self._head_since = self.quiet_since = self._loop.time()
         self._front.arrived(self)
 
+    def rests_on(self, raw: asyncio.Transport, since: float) -> None:
+        """Know the connection below TLS, and since when it is there: two buffers share what one may hold otherwise."""
+        wire: Any = self._wire
+        self._under, self._head_since = raw, since
+        for each in (wire, raw):
+            each.set_write_buffer_limits(high=HIGH_WATER // 2)
+        wire.set_read_buffer_limits(high=READ_BUFFER)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         self._front.left(self)
         if self.pump is not None:
             self.pump.stop()
         super().connection_lost(exc)
-        self._wire = None
+        self._wire = self._under = None
 
     def data_received(self, data: bytes) -> None:
         if not self.busy:
@@ -222,6 +231,11 @@ class Client(web.RequestHandler):
         if self.transport is not None:
             self.transport.close()
 
+    @property
+    def closing(self) -> bool:
+        """Is nothing more taken for the client, although not everything may have left?"""
+        return self._wire is not None and self._wire.is_closing()
+
     def abort(self) -> None:
         """Close at once; what is buffered is lost."""
         if self._wire is not None:
@@ -229,7 +243,8 @@ class Client(web.RequestHandler):
 
     def buffered(self) -> int:
         """Bytes that the client has not taken yet."""
-        return self._wire.get_write_buffer_size() if self._wire is not None else 0
+        size = self._wire.get_write_buffer_size() if self._wire is not None else 0
+        return size if self._under is None else size + self._under.get_write_buffer_size()
 
     def refuse(self, error: GatewayError) -> None:
         """Answer with an error outside of any handler, and close."""
@@ -243,12 +258,13 @@ class Client(web.RequestHandler):
             error = RequestTimeout("The request's head did not arrive in time.")
             self._front.refused(error)
             self.refuse(error)
-        if self.pump is None:
+        if self.pump is None or self.closing:
             self._watch_unread(now)
 
     def _watch_unread(self, now: float) -> None:
         """A stream's pump watches its client itself; this is for whole answers, and for what a stream leaves behind."""
-        size = self.buffered()
+        # TLS's farewell counts as a byte that nobody has taken: a client may read long before it answers, or never.
+        size = self.buffered() + self.closing
         if size != self._unread:
             self._unread, self._unread_since = size, now
         elif size and now - self._unread_since >= self._front.bounds.write_timeout:
@@ -291,20 +307,14 @@ class Front:
 
     def arrived(self, client: Client) -> None:
         """A connection was accepted; one too many is told so and closed."""
+        self._sweep.add(client)
         if len(self.clients) >= self.bounds.max_connections or self.draining:
-            error = GatewayError(
-                "The gateway has too many connections; try again.",
-                status=503,
-                kind="overloaded_error",
-                code="overloaded",
-                retry_after=1,
-            )
+            error = too_many()
             self.refused(error)
             client.write(answer(503, {"retry-after": "1"}, orjson.dumps(error.body()), keep_alive=False))
             client.force_close()
             return
         self.clients.add(client)
-        self._sweep.add(client)
 
     def left(self, client: Client) -> None:
         """A connection is gone."""
@@ -330,6 +340,12 @@ class Front:
             return await self._handler(request)
         finally:
             client.rest()
+
+
+def too_many() -> GatewayError:
+    """What a connection beyond the limit is told."""
+    message = "The gateway has too many connections; try again."
+    return GatewayError(message, status=503, kind="overloaded_error", code="overloaded", retry_after=1)
 
 
 def answer(

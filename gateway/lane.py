@@ -51,6 +51,7 @@ class Known(NamedTuple):
     caller: Caller
     dialect: Dialect
     headers: Mapping[str, str]
+    marks: Mapping[str, str] | None
 
 
 class Lane:
@@ -82,7 +83,8 @@ class Lane:
             self._heads.clear()
         names = (*READABLE, *self._snapshot.router.headers)
         kept = {name: headers[name] for name in names if name in headers and name != KEY}
-        self._heads[fixed] = Known(message, caller, dialect, kept)
+        marks = None if self._snapshot.cors is None else self._snapshot.cors.marks(headers)
+        self._heads[fixed] = Known(message, caller, dialect, kept, marks)
 
     def take(self, client: FastClient, data: bytes) -> Taken:
         """Send the request that these bytes are, if it is plain."""
@@ -123,6 +125,7 @@ class Lane:
                 return Taken.NO
             record = Record(now, proxy.name(given.get(ID)), "POST", known.dialect.path, caller.key, chat.model[:200])
             record.read, record.stream = read, chat.stream
+            record.marks = known.marks
             record.received = record.reserved = len(body)
             record.deployment, record.choice = attempt.name, route.steps[0].why
             ride = Ride(proxy, snapshot, client, known, chat, record)

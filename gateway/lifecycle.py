@@ -18,7 +18,7 @@ from gateway.config.types import Config
 from gateway.demo.server import Demo, start_demo
 from gateway.errors import GatewayError
 from gateway.front import Bounds, Front
-from gateway.listeners import CannotServe, Opened, Passed, open_sockets, serve_on
+from gateway.listeners import CannotServe, Opened, Passed, Rights, open_sockets, serve_on
 from gateway.log import Log
 from gateway.metrics import Figures
 from gateway.pages import Pages, Reloads
@@ -30,7 +30,7 @@ SETTLE, SETTLE_MOST = 0.1, 1.0
 ADMIN_CONNECTIONS = 256
 FINDINGS_SHOWN = 20
 # Options of `server` that name what is opened once; a reload reports that they changed.
-FIXED = ("listen", "admin", "demo", "workers", "unix_mode")
+FIXED = ("listen", "admin", "demo", "workers", "unix_mode", "unix_owner", "unix_group")
 
 Reader = Callable[[], Loaded]
 Stamp = tuple[int, int, int] | None
@@ -154,7 +154,7 @@ class Lifecycle:
                 raise CannotServe(f"cannot listen on {server.demo}: {os.strerror(error.errno or 0).lower()}") from error
         if server.admin is None:
             return
-        opened = self._admin_opened = open_sockets(server.admin, passed, mode=server.unix_mode)
+        opened = self._admin_opened = open_sockets(server.admin, passed, rights=Rights.of(server))
         if opened.exposed and not server.insecure:
             raise CannotServe(f"server.admin would be open at {opened.exposed}, and it asks for no key")
         self._admin_servers = [await serve_on(each, self._admin.server) for each in opened.sockets]

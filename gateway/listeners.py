@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from gateway.config.types import Address
+from gateway.config.types import Address, Server
 
 BACKLOG = 4096
 PROBE = 1.0
@@ -21,6 +22,35 @@ Passed = Mapping[str, Sequence[socket.socket]]
 
 class CannotServe(Exception):
     """The process cannot start; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """Who may connect to a Unix socket: its mode, and the user and group (names or numbers) that own it."""
+
+    mode: int = 0o660
+    owner: str | None = None
+    group: str | None = None
+
+    @classmethod
+    def of(cls, server: Server) -> Rights:
+        """What the configuration says."""
+        return cls(server.unix_mode, server.unix_owner, server.unix_group)
+
+    def give(self, path: str) -> None:
+        """Give them to the file at the path; raises CannotServe."""
+        for kind, name in (("user", self.owner), ("group", self.group)):
+            if name is None:
+                continue
+            try:
+                found: int | str = int(name) if name.isdecimal() else name
+                shutil.chown(path, **{kind: found})
+            except LookupError as error:
+                raise CannotServe(f"cannot listen on unix:{path}: there is no {kind} {name}") from error
+            except OSError as error:
+                why = os.strerror(error.errno or 0).lower()
+                raise CannotServe(f"cannot give unix:{path} to {kind} {name}: {why}") from error
+        os.chmod(path, self.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +86,7 @@ class Opened:
                 os.unlink(self.path)
 
 
-def open_sockets(address: Address, passed: Passed, *, mode: int = 0o660, shared: bool = False) -> Opened:
+def open_sockets(address: Address, passed: Passed, *, rights: Rights = Rights(), shared: bool = False) -> Opened:
     """The sockets of an address, listening; a `shared` one may be opened once more by the same user.
 
     `passed` are those that systemd opened. Raises CannotServe.
@@ -65,7 +95,7 @@ def open_sockets(address: Address, passed: Passed, *, mode: int = 0o660, shared:
         return Opened(_passed(address.fd, passed))
     try:
         if address.path:
-            return Opened([_unix(address.path, mode)], address.path, os.stat(address.path).st_ino)
+            return Opened([_unix(address.path, rights)], address.path, os.stat(address.path).st_ino)
         return Opened(_tcp(address.host, address.port, shared=shared))
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno and error.errno > 0 else str(error)
@@ -113,21 +143,22 @@ def _tcp(host: str, port: int, *, shared: bool) -> list[socket.socket]:
     return opened
 
 
-def _unix(path: str, mode: int) -> socket.socket:
+def _unix(path: str, rights: Rights) -> socket.socket:
     """A socket at a path; one that nobody listens on any more is replaced."""
     _remove_stale(path)
     opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Never open to more than the mode says, not even between bind and chmod.
-    before = os.umask(0o777 & ~mode)
     try:
         opened.bind(path)
-        os.chmod(path, mode)
+        try:
+            rights.give(path)
+        except (OSError, CannotServe):
+            os.unlink(path)
+            raise
+        # Nobody can connect before this, whatever the rights were between bind and chmod.
         opened.listen(BACKLOG)
-    except OSError:
+    except (OSError, CannotServe):
         opened.close()
         raise
-    finally:
-        os.umask(before)
     return opened
 
 

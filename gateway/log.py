@@ -51,6 +51,8 @@ class Record:
     # Which limit of its key refused it, and what the client is told about those limits.
     limited: str = ""
     allowance: Mapping[str, str] | None = None
+    # What the answer's headers say to a browser, where pages may call.
+    marks: Mapping[str, str] | None = None
     sent: int = 0
     first_byte: float = 0.0
     code: str = "ok"

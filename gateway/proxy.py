@@ -21,7 +21,8 @@ from gateway.attempts import Failed, Tries, first_answer, settle
 from gateway.capabilities import capabilities
 from gateway.config.types import Config
 from gateway.contract import ChatRequest, Dialect, Stamp
-from gateway.errors import GatewayError, InvalidRequest
+from gateway.cors import Cors
+from gateway.errors import GatewayError, InvalidRequest, where
 from gateway.exchange import Answer, Upstreams
 from gateway.front import CLOSE, KEEP, Bounds, Client, Request, answer, head
 from gateway.hub import Json
@@ -59,6 +60,7 @@ class Snapshot:
     router: Router
     access: Access
     upstreams: Upstreams
+    cors: Cors | None = None
 
 
 class Begun(NamedTuple):
@@ -257,7 +259,8 @@ class Proxy:
             message = f"Only {allowed} is allowed here."
             raise GatewayError(message, status=405, kind="invalid_request_error", code="method_not_allowed")
         if snapshot.access.open and not snapshot.config.server.insecure:
-            check_local(headers.get("Host", ""), headers.get("Origin"), snapshot.config.server.listen.port)
+            origin = headers.get("Origin") if snapshot.cors is None else snapshot.cors.stranger(headers)
+            check_local(headers.get("Host", ""), origin, snapshot.config.server.listen.port)
         caller = snapshot.access.identify(headers.getall("Authorization", ()), time.time())
         record.key = caller.key
         if dialect is not None and not headers.get("Content-Type", "").lower().startswith("application/json"):
@@ -313,6 +316,8 @@ class Proxy:
             headers["x-gateway-translated-params"] = ",".join(got.request.translated)
         if record.allowance:
             headers.update(record.allowance)
+        if record.marks is not None:
+            headers.update(record.marks)
         headers["x-request-id"] = record.id
         return headers
 
@@ -328,10 +333,17 @@ class Proxy:
     ) -> web.StreamResponse:
         stays = self._stays(request) and not closes
         record.status, record.sent = status, len(body)
-        request.client.write(answer(status, {"x-request-id": record.id, **headers}, body, keep_alive=stays))
+        told = {"x-request-id": record.id, **(record.marks or {}), **headers}
+        request.client.write(answer(status, told, body, keep_alive=stays))
         return KEEP if stays else CLOSE
 
     def _refuse(self, request: Request, error: GatewayError, record: Record) -> web.StreamResponse:
+        cors = self.snapshot.cors
+        if cors is not None and (allowed := cors.preflight(request.head.method, request.head.headers)):
+            # No key is asked for, and nothing is served: a browser only asks whether its page may call.
+            record.status, stays = 204, self._stays(request) and request.content.is_eof() and not error.closes
+            request.client.write(head(204, {"x-request-id": record.id, **allowed}, keep_alive=stays))
+            return KEEP if stays else CLOSE
         headers = {"x-gateway-attempts": record.attempts} if record.attempts else {}
         if error.retry_after is not None:
             # Never less than it is: who comes back a moment too soon is refused again.
@@ -359,6 +371,8 @@ class Proxy:
         record = Record(self._loop.time(), self.name(message.headers.get("X-Request-ID")), message.method[:20], path)
         if self.tracer is not None:
             _begin_trace(self.tracer, request, record)
+        if self.snapshot.cors is not None:
+            record.marks = self.snapshot.cors.marks(message.headers)
         return record
 
     def name(self, given: str | None) -> str:
@@ -381,12 +395,3 @@ def stamp_of(record: Record) -> Stamp:
 
 def _model(name: str) -> Json:
     return {"id": name, "object": "model", "created": 0, "owned_by": "sluiceway"}
-
-
-def where(error: BaseException) -> str:
-    """An exception's class and the line that raised it: enough to find a fault, nothing of the request."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    at = f" at {place.tb_frame.f_code.co_filename.rpartition('/')[2]}:{place.tb_lineno}" if place else ""
-    return f"{type(error).__name__}{at}"

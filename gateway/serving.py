@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from gateway.assembly import Assembly
 from gateway.config.budgets import budgets_of
+from gateway.config.tls import ServerContext, server_context
 from gateway.config.types import Config
 from gateway.contract import Provider
 from gateway.dialects import openai_chat
+from gateway.doorstep import Doorstep
 from gateway.errors import GatewayError
 from gateway.fastlane import FastClient, client_kind
 from gateway.front import Bounds, Client, Front
@@ -62,6 +64,7 @@ class Serving:
         if issubclass(kind, FastClient):
             self._lane = self.front.lane = Lane(self.proxy)
             self.proxy.learn = self._lane.learn
+        self.doorstep = Doorstep(self.front, context_of(config))
         self.watchdog = Watchdog(log.news)
         self._purses = self._parts.snapshot.upstreams.counts.purses
         self._purses.processes = config.server.workers
@@ -86,7 +89,7 @@ class Serving:
         await self._assembly.fetch(self._parts)
         self._assembly.take_over(self._parts)
         for each in sockets:
-            self._servers.append(await serve_on(each, self.front.server))
+            self._servers.append(await serve_on(each, self.doorstep))
         calm_collector()
         self.watchdog.start()
         self.ready = True
@@ -94,6 +97,8 @@ class Serving:
     async def apply(self, config: Config, digest: str) -> None:
         """Serve the next requests by this configuration; those under way keep theirs."""
         parts = await asyncio.to_thread(self._assembly.prepare, config, digest)
+        if config.server.tls != self._config.server.tls:
+            self.doorstep.context = await asyncio.to_thread(context_of, config)
         await self._assembly.fetch(parts)
         await self._keep_money(config)
         self.proxy.tracer = await self._tracing.adopt(config.telemetry.otlp)
@@ -118,7 +123,7 @@ class Serving:
         self._log.news("info", "draining", active=self.proxy.active)
         now = asyncio.get_running_loop().time()
         self.front.close_idle(now - GRACE)
-        await self._until(lambda: not self.front.clients, min(GRACE, limit), hurry)
+        await self._until(lambda: not (self.front.clients or self.doorstep.arriving), min(GRACE, limit), hurry)
         # Only now: what was accepted in the very moment of the signal is served.
         self.front.draining = True
         self.front.close_idle(math.inf)
@@ -128,6 +133,7 @@ class Serving:
             dismiss(client)
         # Whoever is told takes it and is gone in no time; in a hurry, none other is waited for.
         await self._until(lambda: not self.front.clients, GRACE if hurry.is_set() else CUT, asyncio.Event())
+        self.doorstep.cut()
         for client in tuple(self.front.clients):
             client.abort()
         # Their requests end by it, and each is written down.
@@ -146,7 +152,7 @@ class Serving:
         shared = self._shared.vitals() if self._shared is not None else {}
         return {
             **shared,
-            "connections": len(self.front.clients),
+            "connections": len(self.front.clients) + len(self.doorstep.arriving),
             "connections_refused_total": self._refusals.count,
             "requests_active": self.proxy.active,
             "body_bytes_held": self.proxy.held,
@@ -197,7 +203,7 @@ class Refusals:
         self.count += 1
         if not self._quiet_until:
             self._said, self._quiet_until = self.count, math.inf
-            self._log.news("info", "a connection was refused", status=error.status, code=error.code)
+            self._log.news("info", "a connection was refused", status=error.status, code=error.code, why=error.message)
 
     def sweep(self, now: float) -> None:
         """Once a second, say how many more there were."""
@@ -231,6 +237,11 @@ def bounds_of(config: Config) -> Bounds:
         write_timeout=server.write_timeout,
         keepalive=server.keepalive,
     )
+
+
+def context_of(config: Config) -> ServerContext | None:
+    """The certificates to serve with; None where TLS is not asked for."""
+    return server_context(config.server.tls) if config.server.tls else None
 
 
 def log_of(config: Config) -> Log:

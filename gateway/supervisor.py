@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from gateway.config.types import Config
 from gateway.handover import Line
 from gateway.lifecycle import exposure
-from gateway.listeners import CannotServe, Opened, Passed, open_sockets
+from gateway.listeners import CannotServe, Opened, Passed, Rights, open_sockets
 from gateway.log import Log
 from gateway.metrics import Figures, Values
 from gateway.vitals import total
@@ -135,7 +135,7 @@ class Supervisor:
     def _open(self) -> None:
         server = self._config.server
         if server.listen.fd or server.listen.path:
-            shared = open_sockets(server.listen, self._passed, mode=server.unix_mode)
+            shared = open_sockets(server.listen, self._passed, rights=Rights.of(server))
             self._unix = shared
             self._workers = [Worker(number, shared) for number in range(server.workers)]
             return

@@ -13,6 +13,7 @@ from gateway.cli.meanings import MEANINGS, OWN
 from gateway.cli.yamltext import flow
 from gateway.config.plugins import BUILT_IN, Registry
 from gateway.config.reader import kind_of
+from gateway.config.secrets import Pem
 from gateway.config.types import NAMES, Config, ProviderEntry
 from gateway.config.units import UNITS, WRITTEN
 from gateway.config.unsupported import UNSUPPORTED
@@ -104,7 +105,7 @@ class _Section:
             inspect.FloatType: lambda kind: f"number, {kind.ge:,} to {kind.le:,}",
             inspect.BoolType: lambda _: "`true`, `false`",
             inspect.AnyType: lambda _: "anything",
-            inspect.CustomType: lambda kind: "the path of a file" if kind.cls is Path else "a secret",
+            inspect.CustomType: lambda kind: "the path of a file" if kind.cls in (Path, Pem) else "a secret",
             inspect.DataclassType: lambda kind: WRITTEN[kind.cls].example,
         }
 

@@ -19,7 +19,7 @@ from gateway.cli.loaded import no_config, print_findings, read_config
 from gateway.cli.options import BAD_CONFIG, FINDINGS, config_parser, find_config
 from gateway.config.loader import Loaded, load
 from gateway.config.plugins import Registry
-from gateway.config.types import Address, Config
+from gateway.config.types import Config
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,18 +86,17 @@ def _leave(code: int) -> int:
 def announce(config: Config) -> None:
     """Say where to find the gateway, with a call to paste."""
     listen = config.server.listen
-    curl = f"curl -N --unix-socket {listen.path} http://localhost" if listen.path else f"curl -N http://{listen}"
+    scheme = "https" if config.server.tls else "http"
+    curl = (
+        f"curl -N --unix-socket {listen.path} {scheme}://localhost" if listen.path else f"curl -N {scheme}://{listen}"
+    )
     names = [name for name in (*config.deployments, *config.adapters, *config.routings) if "*" not in name]
     model = names[0] if names else next(iter(config.deployments), "MODEL").replace("*", "MODEL")
     key = " -H 'Authorization: Bearer YOUR_KEY'" if config.keys else ""
     body = f'{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello!"}}]}}'
-    print(f"sluiceway: serving on {_shown(listen)}\n", file=sys.stderr)
+    print(f"sluiceway: serving on {listen if listen.path else f'{scheme}://{listen}'}\n", file=sys.stderr)
     print(
         f"  {curl}/v1/chat/completions{key} -H 'Content-Type: application/json' \\\n    -d '{body}'\n",
         file=sys.stderr,
         flush=True,
     )
-
-
-def _shown(listen: Address) -> str:
-    return str(listen) if listen.path else f"http://{listen}"

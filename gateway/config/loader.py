@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +21,9 @@ from gateway.config.findings import Finding, Findings, Mark, nearest
 from gateway.config.names import Names
 from gateway.config.reader import INVALID, Bases, Reader, bases, kind_of
 from gateway.config.resolve import Resolver
+from gateway.config.secrets import Pem
 from gateway.config.telemetry import check_otlp
+from gateway.config.tls import problems
 from gateway.config.types import Address, Config, Retry
 from gateway.config.unsupported import check_supported
 from gateway.config.urls import is_loopback
@@ -111,6 +115,8 @@ class _Rest:
 
     def check(self) -> None:
         self._check_listeners()
+        self._check_owner()
+        self._check_tls()
         self._check_parameters()
         self._check_keys()
         self._check_state()
@@ -134,6 +140,27 @@ class _Rest:
             if address and not _stays_here(address):
                 message = "not a loopback address, and it asks for no key: set server.insecure: true to allow that"
                 self._found.error(self._mark("server", name), f"server.{name}", message)
+
+    def _check_owner(self) -> None:
+        server = self._config.server
+        for option, name, known in (
+            ("unix_owner", server.unix_owner, pwd.getpwnam),
+            ("unix_group", server.unix_group, grp.getgrnam),
+        ):
+            try:
+                if name and not name.isdecimal():
+                    known(name)
+            except KeyError:
+                self._found.error(self._mark("server", option), f"server.{option}", f"this machine has no '{name}'")
+
+    def _check_tls(self) -> None:
+        tls = self._config.server.tls
+        # What could not be read is no Pem, and reported already.
+        if tls is None or not (isinstance(tls.cert, Pem) and isinstance(tls.key, Pem)):
+            return
+        for problem in problems(tls):
+            where = f"server.tls.{problem.option}"
+            self._found.error(self._mark("server", "tls", problem.option), where, str(problem))
 
     def _check_parameters(self) -> None:
         for name, deployment in self._config.deployments.items():

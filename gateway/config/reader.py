@@ -15,7 +15,7 @@ from msgspec import inspect
 from gateway.config.document import Node, plain
 from gateway.config.findings import Findings, nearest, shown
 from gateway.config.resolve import Resolver, is_reference
-from gateway.config.secrets import Secret
+from gateway.config.secrets import Pem, Secret
 from gateway.config.types import NAMES, Breaker, ProviderEntry, Retry, RouteTarget, Timeouts
 from gateway.config.units import UNITS, WRITTEN, Unit
 
@@ -239,9 +239,11 @@ class Reader:
         return plain(node)
 
     def _referred(self, kind: inspect.CustomType, node: Node, where: str, defaults: Bases) -> Any:
-        value: Secret | Path | None
+        value: Secret | Path | Pem | None
         if kind.cls is Path:
             value = self._resolver.path(node, where, self._found)
+        elif kind.cls is Pem:
+            value = self._resolver.pem(node, where, self._found)
         else:
             value = self._resolver.secret(node, where, self._found)
         return INVALID if value is None else value

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from gateway.config.document import Node
 from gateway.config.findings import Findings
-from gateway.config.secrets import Secret, Source
+from gateway.config.secrets import Pem, Secret, Source
 
 MAX_SECRET = 1 << 16
+# The system's authorities in one file are 220 KB.
+MAX_PEM = 1 << 20
 CREDENTIALS = "CREDENTIALS_DIRECTORY"
 STATE = "STATE_DIRECTORY"
 
@@ -80,10 +82,22 @@ class Resolver:
         directory = self._environ.get(STATE, "").partition(":")[0]
         return f"{directory}/state.sqlite" if directory else None
 
-    def _content(self, path: Path) -> str:
+    def pem(self, node: Node, where: str, found: Findings) -> Pem | None:
+        """A file of certificates or of a key with what it holds, named as in `path`; watched like a secret's file."""
+        path = self.path(node, where, found)
+        if path is None:
+            return None
+        try:
+            # Comments between the blocks may be in any encoding.
+            return Pem(path, Secret(self._content(path, MAX_PEM, "latin-1"), "file"))
+        except Unresolved as error:
+            found.error(node.mark, where, str(error))
+            return None
+
+    def _content(self, path: Path, most: int = MAX_SECRET, encoding: str = "utf-8") -> str:
         if path not in self.files:
             self.files.append(path)
-        return _content(path)
+        return _content(path, most, encoding)
 
     def _variable(self, name: str) -> str:
         if name not in self._environ:
@@ -123,17 +137,17 @@ def _reference(node: Node) -> tuple[Source, str]:
     raise Unresolved(f"'{kind}' is no source of a secret: expected {_HINT}")
 
 
-def _content(path: Path) -> str:
+def _content(path: Path, most: int, encoding: str) -> str:
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_SECRET + 1)
+            data = file.read(most + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a path"
         raise Unresolved(f"cannot read {path}: {reason}") from None
-    if len(data) > MAX_SECRET:
-        raise Unresolved(f"{path} is longer than {MAX_SECRET} bytes")
+    if len(data) > most:
+        raise Unresolved(f"{path} is longer than {most} bytes")
     try:
-        text = data.decode()
+        text = data.decode(encoding)
     except UnicodeDecodeError:
         raise Unresolved(f"{path} is not UTF-8") from None
     return text.removesuffix("\n").removesuffix("\r")

@@ -12,7 +12,7 @@ from msgspec import inspect
 from gateway.config.accounts import COMMON
 from gateway.config.reader import SECRET_OPTIONS, SHORT, kind_of
 from gateway.config.resolve import LITERAL, REFERENCES
-from gateway.config.secrets import Source
+from gateway.config.secrets import Pem, Source
 from gateway.config.types import NAMES, Config, ProviderEntry
 from gateway.config.units import UNITS, WRITTEN, Unit
 from gateway.contract import Provider
@@ -160,7 +160,7 @@ _SECRET: Schema = {"anyOf": [*_reference(), {"type": "string", "pattern": f"^{LI
 
 
 def _referred(kind: inspect.CustomType) -> Schema:
-    if kind.cls is not Path:
+    if kind.cls not in (Path, Pem):
         return _SECRET
     return {"anyOf": [_LINE, *_reference("env")]}
 

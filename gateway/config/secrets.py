@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 Source = Literal["env", "file", "credential", "literal"]
@@ -38,6 +39,25 @@ class Secret:
 
     def __reduce__(self) -> str:
         raise TypeError("a secret is not pickled")
+
+
+class Pem:
+    """A file of certificates or of a private key, as it was when it was read. Shown, it is its path."""
+
+    __slots__ = ("content", "path")
+
+    def __init__(self, path: Path, content: Secret) -> None:
+        self.path = path
+        self.content = content
+
+    def __repr__(self) -> str:
+        return str(self.path)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pem) and (other.path, other.content) == (self.path, self.content)
+
+    def __hash__(self) -> int:
+        return hash((self.path, self.content))
 
 
 def revealed(value: Any) -> Any:

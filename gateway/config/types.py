@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, field
 
-from gateway.config.secrets import Secret, revealed
+from gateway.config.secrets import Pem, Secret, revealed
 from gateway.purses import Budget
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -27,6 +27,7 @@ Delay = Annotated[float, Meta(extra={"unit": "duration or p95"})]
 Sticky = Annotated[str, Meta(extra={"unit": "sticky"})]
 KeyHash = Annotated[str, Meta(extra={"unit": "key hash"})]
 Mode = Annotated[int, Meta(extra={"unit": "mode"})]
+Origin = Annotated[str, Meta(extra={"unit": "origin"})]
 Weight = Annotated[float, Meta(ge=0, le=1_000_000)]
 Money = Annotated[float, Meta(ge=0, le=1_000_000)]
 # A header value is often no secret, so writing it down is no mistake; it is masked all the same.
@@ -60,9 +61,9 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Tls(Entry, frozen=True, kw_only=True):
     """Certificates of the front door; with `client_ca`, clients must show one of that authority."""
 
-    cert: Path
-    key: Path
-    client_ca: Path | None = None
+    cert: Pem
+    key: Pem
+    client_ca: Pem | None = None
 
 
 class Server(Entry, frozen=True, kw_only=True):
@@ -81,8 +82,10 @@ class Server(Entry, frozen=True, kw_only=True):
     drain: SecondsOrOff = 300.0
     workers: Annotated[int, Meta(ge=1, le=1024)] = 1
     unix_mode: Mode = 0o660
+    unix_owner: str | None = None
+    unix_group: str | None = None
     tls: Tls | None = None
-    cors: tuple[str, ...] = ()
+    cors: tuple[Origin, ...] = ()
     insecure: bool = False
 
 

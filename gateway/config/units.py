@@ -27,6 +27,8 @@ _BUDGET = r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,2})? [A-Z]{3}/(day|month)"
 _DATE = r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:[0-9]{2}(Z|[+-][0-9]{2}:[0-9]{2}))?"
 # Not by a header that holds a secret.
 _STICKY = r"(user|prefix|header:(?!([Aa]uthorization|[Cc]ookie|[Pp]roxy-[Aa]uthorization)$)[A-Za-z0-9-]{1,64})"
+_ORIGIN_HOST = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)"
+_ORIGIN = rf"[A-Za-z][A-Za-z0-9+.-]*://{_ORIGIN_HOST}(:[1-9][0-9]{{0,4}})?"
 _HASH = r"sha256:[0-9a-f]{64}"
 _PORT = r"(0|[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 _HOST = r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?)"
@@ -90,6 +92,12 @@ def _budget(text: str) -> Budget:
     return Budget(float(amount), currency, "day" if per == "day" else "month")
 
 
+def _origin(text: str) -> str:
+    """As browsers write it: in small letters, without the scheme's own port."""
+    scheme, _, host = text.lower().partition("://")
+    return f"{scheme}://{host.removesuffix({'http': ':80', 'https': ':443'}.get(scheme, ' '))}"
+
+
 def _address(text: str) -> Address:
     if text.startswith("unix:"):
         return Address(path=text[5:])
@@ -111,6 +119,7 @@ UNITS: Mapping[str, Unit] = {
     "mode": Unit('"0660" or "0600", in quotes', r"0?[0-7]{3}", lambda text: int(text, 8)),
     "date": Unit("2027-01-31 or 2027-01-31T12:00:00Z", _DATE, _date),
     "sticky": Unit("user, prefix or header:NAME", _STICKY, str),
+    "origin": Unit("https://app.example or http://localhost:3000", _ORIGIN, _origin),
     "key hash": Unit("sha256: and 64 hexadecimal digits, from `sluiceway keys new`", _HASH, str, secret=True),
 }
 # Types of their own that are written as one text.

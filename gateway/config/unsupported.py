@@ -24,8 +24,6 @@ def _starts(*prefixes: str) -> Callable[[Node], bool]:
 
 # Only shrinks: whoever builds one of these takes its row out.
 UNSUPPORTED: tuple[Unsupported, ...] = (
-    Unsupported("server.tls", "put a TLS terminator in front"),
-    Unsupported("server.cors", "browsers are not answered"),
     Unsupported("server.demo", "only host:port", _starts("unix:", "fd:")),
 )
 

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import inspect
 
 from gateway.config.reader import kind_of
-from gateway.config.secrets import Secret
+from gateway.config.secrets import Pem, Secret
 from gateway.config.types import Address, Config, Deployment, ProviderEntry
 
 MASK = "***"
@@ -119,7 +119,7 @@ def _option(name: str, value: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, Secret):
         return MASK
-    if isinstance(value, Address | Path):
+    if isinstance(value, Address | Path | Pem):
         return str(value)
     if hasattr(value, "currency") and hasattr(value, "per"):
         return f"{_short(value.amount)} {value.currency}/{value.per}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.types import Address
-from gateway.listeners import CannotServe, Opened, open_sockets
+from gateway.listeners import CannotServe, Opened, Rights, open_sockets
 
 
 def close(opened: Opened) -> None:
@@ -62,7 +62,7 @@ def test_a_host_that_does_not_resolve_is_named() -> None:
 def test_a_unix_socket_has_the_mode_whatever_the_umask(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "s"
     before = os.umask(0o077)
-    opened = open_sockets(Address(path=str(path)), {}, mode=mode)
+    opened = open_sockets(Address(path=str(path)), {}, rights=Rights(mode))
     assert stat.S_IMODE(path.stat().st_mode) == mode
     assert os.umask(before) == 0o077
     assert (str(opened.address), opened.exposed) == (f"unix:{path}", "")
@@ -115,3 +115,20 @@ def test_a_passed_unix_socket_has_a_path_that_is_never_removed(tmp_path: Path) -
     opened.remove_path()
     assert path.exists()
     close(opened)
+
+
+def test_a_unix_socket_belongs_to_whom_the_rights_say(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    own = Rights(0o600, str(os.getuid()), str(os.getgid()))
+    close(open_sockets(Address(path=str(path)), {}, rights=own))
+    assert (path.stat().st_uid, path.stat().st_gid) == (os.getuid(), os.getgid())
+    if os.getuid() == 0:
+        close(open_sockets(Address(path=str(path)), {}, rights=Rights(0o660, "12345", "54321")))
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 54321)
+
+
+def test_an_owner_that_cannot_be_given_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with pytest.raises(CannotServe, match=f"cannot listen on unix:{path}: there is no group nobody-of-that-name"):
+        open_sockets(Address(path=str(path)), {}, rights=Rights(group="nobody-of-that-name"))
+    assert not path.exists()

@@ -203,8 +203,6 @@ def test_a_file_without_deployments_is_warned_of() -> None:
 @pytest.mark.parametrize(
     ("row", "addition"),
     [
-        ("server.tls", "server: {tls: {cert: {file: g}, key: {file: g}}}"),
-        ("server.cors", "server: {cors: [x]}"),
         ("server.workers", "server: {workers: 2}"),
         ("server.listen", "server: {listen: unix:/run/x}"),
         ("server.admin", "server: {admin: fd:http}"),

@@ -43,6 +43,8 @@ server:
   workers: 2
   insecure: true
   unix_mode: "0660"
+  unix_owner: root
+  unix_group: "0"
   cors: ["https://app.example"]
   tls: {{cert: {{file: "{__file__}"}}, key: "{__file__}", client_ca: null}}
 providers:

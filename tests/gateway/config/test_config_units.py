@@ -19,6 +19,11 @@ GOOD = [
     ("date", "2027-01-31", datetime(2027, 1, 31, tzinfo=UTC).timestamp()),
     ("date", "2027-01-31T12:00:00+02:00", datetime(2027, 1, 31, 10, tzinfo=UTC).timestamp()),
     ("key hash", "sha256:" + "0a" * 32, "sha256:" + "0a" * 32),
+    ("origin", "https://App.example:443", "https://app.example"),
+    ("origin", "http://[::1]:3000", "http://[::1]:3000"),
+    ("origin", "http://localhost:80", "http://localhost"),
+    ("origin", "http://localhost:443", "http://localhost:443"),
+    ("origin", "capacitor://localhost", "capacitor://localhost"),
 ]
 BAD = [
     *(
@@ -30,6 +35,10 @@ BAD = [
     *(("count", text) for text in ("0", "0k", "-1", "1.5", "1.0005k", "2G", "1e3", "600rpm", "1_000")),
     *(("percent", text) for text in ("20", "101%", "-1%", "100.5%", "0.2")),
     *(("date", text) for text in ("2027-02-31", "2027", "31.01.2027", "2027-01-31 12:00", "2027-13-01")),
+    *(
+        ("origin", text)
+        for text in ("*", "null", "app.example", "https://", "https://a/", "https://*.a", "https://a:b")
+    ),
     *(("key hash", text) for text in ("sha256:", "sha256:" + "0A" * 32, "md5:" + "0" * 64, "0" * 64)),
 ]
 ADDRESSES = [
