@@ -245,9 +245,8 @@ def _ambiguous(name: str) -> InvalidRequest:
 
 
 def _check_values(fields: Mapping[str, msgspec.Raw]) -> None:
-    for name in _NUMBERS & fields.keys():
-        value = fields[name]
-        if len(value) > 3:
+    for name, value in fields.items():
+        if len(value) > 3 and name in _NUMBERS:
             try:
                 orjson.loads(memoryview(value))
             except orjson.JSONDecodeError as error:

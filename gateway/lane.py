@@ -34,9 +34,7 @@ from gateway.upstream.connection import Connection
 from gateway.visits import Visit
 
 # Lines that differ from request to request; every other byte of a head must have been seen before.
-VARIABLE = re.compile(
-    rb"\r\n([Cc]ontent-[Ll]ength|[Ii]dempotency-[Kk]ey|[Xx]-[Rr]equest-[Ii][Dd]): ?([\w.:=+/-]{1,128})(?=\r\n)"
-)
+VARIABLE = re.compile(rb"\r\n(?i:(content-length|idempotency-key|x-request-id)): ?([\w.:=+/-]{1,128})(?=\r\n)")
 LENGTH, KEY, ID = "content-length", "idempotency-key", "x-request-id"
 # With their trace contexts no two heads are alike.
 UNLIKE = ("traceparent", "tracestate", "expect", "transfer-encoding")

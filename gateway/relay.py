@@ -300,7 +300,7 @@ def read_whole(body: bytes) -> tuple[bool, Usage | None]:
 
     Raises BadUpstreamResponse for what is no JSON object, or neither an error nor a chat completion.
     """
-    if body.lstrip()[:1] != b"{":
+    if body[:1] != b"{" and body.lstrip()[:1] != b"{":
         raise BadUpstreamResponse("The provider answered with something that is not JSON.")
     ends = _decoded(body)
     if ends.failed:
