@@ -94,8 +94,9 @@ def scenario(row: Scenario, measured: Measured) -> str:
 
 
 def overview(results: Results) -> str:
-    """All scenarios: each contestant's figure, and our ratios to nginx and to plain aiohttp."""
-    measured = {row: results.scenarios[row.name] for row in SCENARIOS if row.name in results.scenarios}
+    """All scenarios that cost something: each contestant's figure, and our ratios to nginx and to plain aiohttp."""
+    rows = [row for row in SCENARIOS if row.name in results.scenarios and row.figure != "rate"]
+    measured = {row: results.scenarios[row.name] for row in rows}
     taking_part = {name for each in measured.values() for name in each.contestants}
     names = [each.name for each in CONTESTANTS if each.name in taking_part]
     ratios = [f"{TITLES[OURS]} × {TITLES[base]}" for base in BASELINES]
