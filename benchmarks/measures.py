@@ -89,9 +89,7 @@ def open_streams(lineup: Lineup, running: Running, asked: Asked) -> Figures:
     seen = clients.run(work, asked.clients, end=mark)
     memory, active = marks[0]
     if seen.errors or active != asked.clients.connections:
-        raise Wrong(
-            f"{active} of {asked.clients.connections} streams were open, {seen.errors} errors, last status {seen.status}"
-        )
+        raise Wrong(f"{active} of {asked.clients.connections} streams, {seen.errors} errors, last status {seen.status}")
     each = (memory - before) / 1024 / asked.clients.connections
     return {"per_stream": each, "p50": seen.age.p50, "p99": seen.age.p99, "memory": float(memory)}
 
