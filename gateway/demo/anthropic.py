@@ -200,11 +200,6 @@ TROUBLES: dict[str, Refused] = {
 }
 
 
-def trouble(name: str, provider: str) -> Refused:
-    """The error that a switch asks for."""
-    return TROUBLES[name]
-
-
 def broken(ask: Ask) -> bytes:
     """An error inside a stream."""
     return _event("error", error={"type": "overloaded_error", "message": "Overloaded"}, request_id="req_demo")
@@ -226,7 +221,7 @@ WIRE = Wire(
     whole=whole,
     stream=stream,
     refuse=refuse,
-    trouble=trouble,
+    troubles=TROUBLES,
     broken=broken,
     filler=filler,
     headers=headers,

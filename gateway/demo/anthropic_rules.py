@@ -17,33 +17,20 @@ from gateway.demo.shapes import (
     integer,
     listing,
     mapping,
+    matching,
     number,
     one_of,
     record,
+    spoken,
     tagged,
     text,
 )
 from gateway.demo.wire import Refused
 from gateway.hub import Json
 
+_PATTERN = "String should match pattern '^{}$'"
+_said = spoken("text content blocks must be non-empty")
 _cache = either(one_of(None), record({"type": one_of("ephemeral")}, {"ttl": one_of("5m", "1h")}))
-
-
-def _said(value: Any, path: str) -> None:
-    text(value, path)
-    if not value.strip():
-        raise Misfit("value", path, detail="text content blocks must be non-empty")
-
-
-def _matching(pattern: str) -> Shape:
-    compiled = re.compile(pattern)
-
-    def check(value: Any, path: str) -> None:
-        text(value, path)
-        if not compiled.fullmatch(value):
-            raise Misfit("value", path, detail=f"String should match pattern '^{pattern}$'")
-
-    return check
 
 
 _media = one_of("image/jpeg", "image/png", "image/gif", "image/webp")
@@ -51,7 +38,7 @@ _image_source = tagged(
     "type",
     {
         "base64": record({"type": text, "media_type": _media, "data": filled}),
-        "url": record({"type": text, "url": _matching("https://.+")}),
+        "url": record({"type": text, "url": matching("https://.+", _PATTERN)}),
         "file": record({"type": text, "file_id": filled}),
     },
 )
@@ -60,7 +47,7 @@ _document_source = tagged(
     {
         "base64": record({"type": text, "media_type": one_of("application/pdf"), "data": filled}),
         "text": record({"type": text, "media_type": one_of("text/plain"), "data": text}),
-        "url": record({"type": text, "url": _matching("https://.+")}),
+        "url": record({"type": text, "url": matching("https://.+", _PATTERN)}),
         "content": record({"type": text, "content": anything}),
         "file": record({"type": text, "file_id": filled}),
     },
@@ -73,12 +60,12 @@ _block_document = record(
     {**_marked, "title": either(one_of(None), text), "context": either(one_of(None), text), "citations": anything},
 )
 _result_blocks = {"text": _block_text, "image": _block_image, "document": _block_document}
-_identifier = _matching("[a-zA-Z0-9_-]+")
+_identifier = matching("[a-zA-Z0-9_-]+", _PATTERN)
 _block_result = record(
     {"type": text, "tool_use_id": _identifier},
     {**_marked, "content": either(text, listing(tagged("type", _result_blocks))), "is_error": flag},
 )
-_name = _matching("[a-zA-Z0-9_-]{1,128}")
+_name = matching("[a-zA-Z0-9_-]{1,128}", _PATTERN)
 USER_BLOCKS: dict[str, Shape] = {
     **_result_blocks,
     "tool_result": _block_result,

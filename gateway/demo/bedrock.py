@@ -183,11 +183,6 @@ TROUBLES: dict[str, Refused] = {
 }
 
 
-def trouble(name: str, provider: str) -> Refused:
-    """The error that a switch asks for."""
-    return TROUBLES[name]
-
-
 def broken(ask: Ask) -> bytes:
     """An error inside a stream."""
     return _frame("throttlingException", {"message": "Too many requests"}, "exception")
@@ -208,7 +203,7 @@ WIRE = Wire(
     whole=whole,
     stream=stream,
     refuse=refuse,
-    trouble=trouble,
+    troubles=TROUBLES,
     broken=broken,
     filler=filler,
     headers=headers,

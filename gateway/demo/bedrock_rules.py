@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -21,9 +20,11 @@ from gateway.demo.shapes import (
     integer,
     listing,
     mapping,
+    matching,
     number,
     one_of,
     record,
+    spoken,
     text,
     union,
 )
@@ -39,33 +40,21 @@ def _blob(value: Any, path: str) -> None:
         raise Misfit("value", path, detail="not valid base64") from error
 
 
-def _matching(pattern: str) -> Shape:
-    compiled = re.compile(pattern)
-
-    def check(value: Any, path: str) -> None:
-        text(value, path)
-        if not compiled.fullmatch(value):
-            raise Misfit("value", path, detail=f"failed to satisfy regular expression pattern: {pattern}")
-
-    return check
-
-
-def _said(value: Any, path: str) -> None:
-    text(value, path)
-    if not value.strip():
-        raise Misfit("value", path, detail="The text field in the ContentBlock object is blank")
-
-
 def _source(*others: str) -> Shape:
     known: dict[str, Shape] = {"bytes": _blob, "s3Location": record({"uri": filled}, {"bucketOwner": text})}
     return union({**known, **dict.fromkeys(others, anything)})
 
 
-_id = _matching(r"[a-zA-Z0-9_.:-]{1,64}")
-_name = _matching(r"[a-zA-Z0-9_-]{1,64}")
+_PATTERN = "failed to satisfy regular expression pattern: {}"
+_said = spoken("The text field in the ContentBlock object is blank")
+_id = matching(r"[a-zA-Z0-9_.:-]{1,64}", _PATTERN)
+_name = matching(r"[a-zA-Z0-9_-]{1,64}", _PATTERN)
 _image = record({"format": one_of("png", "jpeg", "gif", "webp"), "source": _source()})
 _document = record(
-    {"name": _matching(r"[A-Za-z0-9\-\(\)\[\]]+( [A-Za-z0-9\-\(\)\[\]]+)*"), "source": _source("text", "content")},
+    {
+        "name": matching(r"[A-Za-z0-9\-\(\)\[\]]+( [A-Za-z0-9\-\(\)\[\]]+)*", _PATTERN),
+        "source": _source("text", "content"),
+    },
     {
         "format": one_of("pdf", "csv", "doc", "docx", "xls", "xlsx", "html", "txt", "md"),
         "context": text,

@@ -215,11 +215,6 @@ TROUBLES: dict[str, Refused] = {
 }
 
 
-def trouble(name: str, provider: str) -> Refused:
-    """The error that a switch asks for."""
-    return TROUBLES[name]
-
-
 def broken(ask: Ask) -> bytes:
     """An error inside a stream."""
     made = error(TROUBLES["busy"])
@@ -243,7 +238,7 @@ WIRE = Wire(
     whole=whole,
     stream=stream,
     refuse=refuse,
-    trouble=trouble,
+    troubles=TROUBLES,
     broken=broken,
     filler=filler,
     headers=headers,

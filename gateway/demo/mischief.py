@@ -152,7 +152,7 @@ async def _firsterror(scene: Scene) -> web.StreamResponse:
 
 async def _error200(scene: Scene) -> web.StreamResponse:
     """An error in JSON under status 200, whatever was asked for."""
-    refused = scene.wire.trouble("busy", scene.ask.provider)
+    refused = scene.wire.troubles["busy"]
     reply = scene.wire.refuse(refused, scene.place)
     return web.Response(body=reply.body, content_type="application/json")
 

@@ -222,11 +222,6 @@ TROUBLES: dict[str, Refused] = {
 }
 
 
-def trouble(name: str, provider: str) -> Refused:
-    """The error that a switch asks for."""
-    return TROUBLES[name]
-
-
 def broken(ask: Ask) -> bytes:
     """An error inside a stream."""
     error = Refused("The server had an error while processing your request.", 500, kind="server_error")
@@ -250,7 +245,7 @@ WIRE = Wire(
     whole=whole,
     stream=stream,
     refuse=refuse,
-    trouble=trouble,
+    troubles=TROUBLES,
     broken=broken,
     filler=filler,
     headers=headers,

@@ -110,14 +110,14 @@ class Demo:
         incoming = self._incoming(request, place, raw)
         switch = self._switch(place.model or str(incoming.body.get("model")))
         if switch.name in TROUBLES:
-            raise wire.trouble(switch.name, place.provider)
+            raise wire.troubles[switch.name]
         ask = wire.open(incoming)
         scene = self._scene(request, place, ask, switch)
         act = ACTS.get(switch.name)
         if act is not None and (ask.stream or switch.name not in STREAM_ONLY):
             return await act(scene)
         if act is not None and switch.name == "midstream":
-            raise wire.trouble("fail", place.provider)
+            raise wire.troubles["fail"]
         if ask.stream:
             return await send(scene, scene.events)
         return web.Response(body=scene.events[0], headers=scene.headers)

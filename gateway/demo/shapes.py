@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -40,6 +41,30 @@ def filled(value: Any, path: str) -> None:
     text(value, path)
     if not value:
         raise Misfit("value", path, detail="must not be empty")
+
+
+def spoken(detail: str) -> Shape:
+    """Fits strings that are more than blank; `detail` is said of the others."""
+
+    def check(value: Any, path: str) -> None:
+        text(value, path)
+        if not value.strip():
+            raise Misfit("value", path, detail=detail)
+
+    return check
+
+
+def matching(pattern: str, detail: str) -> Shape:
+    """Fits strings of a pattern; `detail`, with the pattern for its {}, is said of the others."""
+    compiled = re.compile(pattern)
+    said = detail.format(pattern)
+
+    def check(value: Any, path: str) -> None:
+        text(value, path)
+        if not compiled.fullmatch(value):
+            raise Misfit("value", path, detail=said)
+
+    return check
 
 
 def flag(value: Any, path: str) -> None:

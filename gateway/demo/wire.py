@@ -65,7 +65,7 @@ class Wire:
     """A wire format as functions.
 
     `open` reads a request or raises Refused. `whole` and `stream` write the answers; `stream` gives one event
-    at a time, the last one being terminal. `refuse` writes an error as the place does, `trouble` the one that a
+    at a time, the last one being terminal. `refuse` writes an error as the place does, `troubles` are those that a
     switch asks for. `broken` is an error inside a stream, `filler` an event of about so many bytes.
     """
 
@@ -73,7 +73,7 @@ class Wire:
     whole: Callable[[Ask, Sequence[Answer]], Reply]
     stream: Callable[[Ask, Sequence[Answer]], Iterable[bytes]]
     refuse: Callable[[Refused, Place], Reply]
-    trouble: Callable[[str, str], Refused]
+    troubles: Mapping[str, Refused]
     broken: Callable[[Ask], bytes]
     filler: Callable[[Ask, int], bytes]
     headers: Callable[[Ask], Mapping[str, str]]
