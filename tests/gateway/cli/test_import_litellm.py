@@ -7,12 +7,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from livegateway import command
+from livegateway import command, free_port, process
 
 from gateway.cli.litellm.convert import Imported, convert
 from gateway.cli.litellm.known import GENERAL, LIBRARY, ROUTER, SECTIONS
@@ -609,3 +610,28 @@ def test_sections_that_have_no_equivalent_are_told() -> None:
         row.field for row in imported({"model_list": [entry("m", "openai/a")], **dict.fromkeys(SECTIONS, "x")}).rows
     }
     assert set(SECTIONS) <= rows
+
+
+def test_what_was_imported_serves_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_SECRET", "demo")
+    port = free_port()
+    source = {
+        "model_list": [
+            entry("gpt", "openai/demo-fail", api_base=f"http://127.0.0.1:{port}/openai/v1", order=1),
+            entry("gpt", "azure/gpt-4o", api_base=f"http://127.0.0.1:{port}/azure", order=2),
+            entry("claude", "anthropic/claude-sonnet-4-5", api_base=f"http://127.0.0.1:{port}/anthropic", max_tokens=9),
+        ],
+        "router_settings": {"fallbacks": [{"gpt": ["claude"]}], "num_retries": 1},
+        "general_settings": {"master_key": "sk-1234"},
+    }
+    for each in source["model_list"]:
+        each["litellm_params"]["api_key"] = "os.environ/UPSTREAM_SECRET"
+    made = convert(source, {})
+    with process(tmp_path, {**made.values, "server": {"demo": f"127.0.0.1:{port}"}}) as running:
+        for model, deployment in (("gpt", "gpt@azure"), ("claude", "claude")):
+            body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello!"}]}).encode()
+            headers = {"authorization": "Bearer sk-1234", "content-type": "application/json"}
+            asked = Request(f"http://127.0.0.1:{running.port}/v1/chat/completions", body, headers)
+            with urlopen(asked, timeout=30) as answer:
+                assert answer.headers["x-gateway-deployment"] == deployment
+                assert json.load(answer)["choices"]
