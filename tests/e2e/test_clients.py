@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from livegateway import ROOT, SHIPPED, Process, process, shipped
+from livegateway import HELLO, ROOT, SHIPPED, Process, free_port, process, shipped
 
 GUIDE = ROOT / "docs" / "clients.md"
 # Installs clients, and starts one per model: some seconds each.
@@ -47,6 +51,15 @@ class Clients:
 
     def run(self, heading: str, model: str) -> str:
         """What a block prints when it asks for this model."""
+        line, environ = self.prepared(heading, model)
+        told = subprocess.run(
+            line, cwd=self.folder, env=environ, check=False, capture_output=True, text=True, timeout=120
+        )
+        assert told.returncode == 0, told.stdout + told.stderr
+        return told.stdout
+
+    def prepared(self, heading: str, model: str) -> tuple[list[str], dict[str, str]]:
+        """The command that runs a block, and its environment."""
         language, text = block(heading)
         assert ADDRESS in text
         text = text.replace(ADDRESS, f"127.0.0.1:{self._gateway.port}")
@@ -62,11 +75,7 @@ class Clients:
             "HOME": str(self.folder),
             "LLM_USER_PATH": str(self.folder),
         }
-        told = subprocess.run(
-            line, cwd=self.folder, env=environ, check=False, capture_output=True, text=True, timeout=120
-        )
-        assert told.returncode == 0, told.stdout + told.stderr
-        return told.stdout
+        return line, environ
 
     def _found(self, program: str) -> str:
         own = self.folder / "bin" / program
@@ -131,6 +140,48 @@ def test_aider_is_answered(tmp_path: Path, gateway: Process) -> None:
     if shutil.which("aider") is None:
         pytest.skip("aider is not installed (PyPI: aider-chat)")
     assert re.search(SAID, Clients(tmp_path, gateway).run("aider", "claude"))
+
+
+def test_open_webui_is_answered(tmp_path: Path, gateway: Process) -> None:
+    if shutil.which("open-webui") is None:
+        pytest.skip("open-webui is not installed")
+    line, environ = Clients(tmp_path, gateway).prepared("Open WebUI", "gpt")
+    port = free_port()
+    line[-1] = line[-1].replace("8080", str(port))
+    # A first start without an account, without models of its own and without a look at the network.
+    own = {"WEBUI_AUTH": "false", "RAG_EMBEDDING_ENGINE": "openai", "OFFLINE_MODE": "true", "HF_HUB_OFFLINE": "1"}
+    environ |= {"DATA_DIR": str(tmp_path), "WEBUI_SECRET_KEY": "a-secret-of-the-test", **own}
+    with (tmp_path / "log").open("w") as log:
+        running = subprocess.Popen(line, cwd=tmp_path, env=environ, stdout=log, stderr=log)
+    try:
+        address = f"http://127.0.0.1:{port}/api"
+        until = time.monotonic() + 200
+        while not asked(f"{address}/models", "") and time.monotonic() < until:
+            assert running.poll() is None, (tmp_path / "log").read_text()[-2000:]
+            time.sleep(1)
+        token = json.loads(asked(f"{address}/v1/auths/signin", "", {"email": "", "password": ""}))["token"]
+        listed = json.loads(asked(f"{address}/models", token))
+        assert set(SHIPPED) <= {model["id"] for model in listed["data"]}
+        for model in MODELS:
+            body = {"model": model, "stream": True, "messages": HELLO}
+            said = asked(f"{address}/chat/completions", token, body)
+            assert said.rstrip().endswith("data: [DONE]")
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
+def asked(url: str, token: str, body: object = None) -> str:
+    """What a server answers; nothing while there is none."""
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=60) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
+    except OSError:
+        return ""
 
 
 def test_every_client_of_the_guide_is_tried() -> None:
