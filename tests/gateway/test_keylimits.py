@@ -15,12 +15,13 @@ from gateway.errors import GatewayError
 from gateway.keylimits import KeyLimits, Lease
 from gateway.log import Record
 from gateway.prices import Tariff
-from gateway.purses import Budget, Purses
+from gateway.purses import Budget, Owner, Purses
 from gateway.traits import ANSWER_TOKENS
 
 HASH = "sha256:" + "0" * 64
 # A dollar for a thousand tokens of input, two for a thousand of output.
 TARIFF = Tariff(1000, 2000, 100, 1250)
+OWNER = Owner("key", "app", "USD")
 # Noon of the 30th of November 2026.
 NOON = 1_796_040_000.0
 
@@ -247,3 +248,118 @@ def test_a_key_with_only_a_budget_has_no_rates() -> None:
     desk = Desk(budget=Budget(100, "USD", "day"))
     desk.end(desk.ask())
     assert desk.record.allowance == {}
+
+
+DAY_BUDGET = Budget(10, "USD", "day")
+
+
+def money(desk: Desk, **body: Any) -> GatewayError:
+    with pytest.raises(GatewayError) as caught:
+        desk.ask(**body)
+    assert desk.record.limited == "budget"
+    return caught.value
+
+
+def pay(desk: Desk, lease: Lease, cost: float | None, code: str = "ok") -> None:
+    record = Record(0.0, code=code)
+    record.cost = cost
+    lease.settle(0.0, record)
+
+
+def test_a_budget_is_spent_by_what_requests_truly_cost_and_says_when_it_begins_anew() -> None:
+    desk = Desk(budget=DAY_BUDGET)
+    for _ in range(9):
+        pay(desk, desk.ask(max_tokens=100), 1.1)
+    error = money(desk, max_tokens=100)
+    assert (error.status, error.kind, error.code) == (402, "insufficient_quota", "insufficient_quota")
+    assert error.retry_after == 43_200
+    assert getattr(error, "no_retry", False)
+    assert error.message.startswith(
+        "The budget of your key, 10 USD per day, is spent: 0.1 USD is left and this request"
+    )
+    assert error.message.endswith("It begins anew in 12h0m.")
+    desk.now += 43_200
+    desk.ask(max_tokens=100)
+
+
+def test_a_request_that_may_cost_more_than_is_left_is_refused_and_a_smaller_one_is_not() -> None:
+    desk = Desk(budget=DAY_BUDGET)
+    pay(desk, desk.ask(max_tokens=0), 9)
+    assert money(desk, max_tokens=600).status == 402
+    desk.ask(max_tokens=400)
+
+
+def test_what_requests_under_way_may_cost_is_reserved_and_comes_back_when_they_end() -> None:
+    desk = Desk(budget=DAY_BUDGET)
+    first = desk.ask(max_tokens=4_900)
+    error = money(desk, max_tokens=200)
+    assert (error.status, error.code, error.retry_after) == (429, "rate_limit_exceeded", 1)
+    pay(desk, first, None, "upstream_timeout")
+    pay(desk, desk.ask(max_tokens=4_900), None, "client_disconnect")
+    pay(desk, desk.ask(max_tokens=4_900), 0.5, "client_disconnect")
+    pay(desk, desk.ask(max_tokens=4_700), None)
+    assert desk.purses[OWNER].spent(NOON, "day") == pytest.approx(0.5 + 9.4, abs=0.05)
+    assert desk.purses[OWNER].reserved == 0
+
+
+def test_a_request_that_a_budget_refuses_takes_nothing_of_the_rates() -> None:
+    desk = Desk(rpm=5, tpm=100_000, budget=Budget(0.001, "USD", "month"))
+    for _ in range(10):
+        money(desk)
+    assert (desk.record.allowance or {}) == {}
+    desk.adopt(rpm=5, tpm=100_000, budget=DAY_BUDGET)
+    desk.ask()
+    assert (desk.record.allowance or {})["x-ratelimit-remaining-requests"] == "4"
+
+
+def test_a_budget_of_nothing_lets_nothing_pass_and_a_month_is_too_long_to_wait_for() -> None:
+    desk = Desk(budget=Budget(0, "USD", "month"))
+    desk.now -= 20 * 86_400
+    error = money(desk, max_tokens=0)
+    assert (error.status, error.retry_after) == (402, None)
+
+
+def test_a_model_that_nobody_has_priced_is_not_served_under_a_budget() -> None:
+    desk = Desk(budget=DAY_BUDGET)
+    with pytest.raises(GatewayError) as caught:
+        desk.ask(model="unknown")
+    assert (caught.value.status, caught.value.code, caught.value.param) == (400, "model_not_available", "model")
+
+
+def test_what_was_spent_is_kept_when_the_budget_changes() -> None:
+    desk = Desk(budget=DAY_BUDGET)
+    running = desk.ask(max_tokens=10)
+    pay(desk, desk.ask(max_tokens=10), 8)
+    desk.adopt(budget=Budget(100, "USD", "month"))
+    pay(desk, running, 1)
+    assert desk.purses[OWNER].spent(NOON, "month") == 9
+    desk.adopt(rpm=10)
+    desk.ask()
+    desk.adopt(budget=DAY_BUDGET)
+    assert money(desk, max_tokens=1_000).status == 402
+
+
+def test_each_of_several_processes_that_know_nothing_of_each_other_spends_its_part() -> None:
+    desk = Desk(budget=DAY_BUDGET)
+    desk.purses.share = 0.25
+    pay(desk, desk.ask(max_tokens=10), 2.4)
+    assert money(desk, max_tokens=100).status == 402
+
+
+def test_no_money_is_lost_or_counted_twice_over_many_interleaved_requests() -> None:
+    chance = random.Random(11)
+    desk = Desk(budget=Budget(1_000_000, "USD", "day"))
+    running: list[Lease] = []
+    spent = 0.0
+    for _ in range(2_000):
+        if running and chance.random() < 0.5:
+            lease = running.pop(chance.randrange(len(running)))
+            cost = chance.choice((None, chance.random()))
+            pay(desk, lease, cost, chance.choice(("client_disconnect", "upstream_reset")))
+            spent += cost or 0.0
+        else:
+            running.append(desk.ask(max_tokens=chance.randrange(1_000)))
+    for lease in running:
+        pay(desk, lease, None, "client_disconnect")
+    assert desk.purses[OWNER].reserved == 0
+    assert desk.purses[OWNER].spent(NOON, "day") == pytest.approx(spent)

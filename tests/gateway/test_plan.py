@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 import pytest
 
 from gateway.config.types import Retry
-from gateway.errors import NoHealthyUpstream, RateLimited, UpstreamError
+from gateway.errors import BudgetSpent, NoHealthyUpstream, RateLimited, UpstreamError
 from gateway.health import BreakerRule, Health, Room
 from gateway.plan import Plan, may_repeat, wait_at_same
-from gateway.quotas import Counts, Gate, Rates
+from gateway.prices import Tariff
+from gateway.purses import Budget, Owner, Purse
+from gateway.quotas import SOON, Counts, Gate, Rates
 from gateway.routes import Attempt, Route, Step
 from gateway.timers import Limits
 from gateway.traits import Size
 from plugins.openai import PROVIDER
 
 TOTAL = 100.0
+# A request of ten tokens is thought to cost a dollar.
+TARIFF = Tariff(100_000, 0, 0, 0)
+# Noon of the 30th of November 2026.
+NOON = 1_796_040_000.0
 
 
 class Fleet:
@@ -25,7 +32,7 @@ class Fleet:
 
     def __init__(self, *names: str, most: int = 3, at_one: int = 2, retry: Retry | None = None, **attempt: Any) -> None:
         self.health = {name: Health() for name in names}
-        self.counts = Counts()
+        self.counts = Counts(lambda: NOON)
         self.gates: dict[str, tuple[Gate, ...]] = {}
         self.steps = {name: Step(self._attempt(name, attempt)) for name in names}
         self.retry = retry or Retry()
@@ -38,6 +45,13 @@ class Fleet:
 
     def limit(self, name: str, rates: Rates) -> None:
         self.steps[name] = Step(self.steps[name].attempt, (Gate(name, rates),))
+
+    def afford(self, name: str, amount: float, tariff: Tariff | None = TARIFF) -> Purse:
+        """Give an upstream a budget per day."""
+        owner = Owner("deployment", name, "USD")
+        gate = Gate(name, Rates(), Budget(amount, "USD", "day"), owner)
+        self.steps[name] = Step(replace(self.steps[name].attempt, tariff=tariff), (gate,))
+        return self.counts.purses[owner]
 
     def open(self, name: str, at: float = 0.0) -> None:
         while not self.health[name].fail(at, BreakerRule(open=30), 0.5):
@@ -226,6 +240,47 @@ def test_a_target_over_its_limit_is_passed_over() -> None:
     plan = fleet.plan()
     assert plan.pick(30) is None
     assert plan.refusal(30).retry_after == pytest.approx(30)
+
+
+def test_a_target_whose_budget_is_spent_is_passed_over() -> None:
+    fleet = Fleet("a", "b")
+    fleet.afford("a", 2).settle(NOON, 0, 1.5)
+    assert name(fleet.plan().pick(0)) == "b"
+    fleet.afford("b", 5).settle(NOON, 0, 5)
+    plan = fleet.plan()
+    assert plan.pick(0) is None
+    refusal = plan.refusal(0)
+    assert isinstance(refusal, BudgetSpent)
+    assert (refusal.status, refusal.code, refusal.retry_after) == (402, "insufficient_quota", 43_200)
+    assert refusal.message.endswith("the first begins anew in 12h0m.")
+
+
+def test_money_that_requests_under_way_may_need_is_waited_for_like_a_rate() -> None:
+    fleet = Fleet("a")
+    fleet.afford("a", 2).reserve(1.5)
+    plan = fleet.plan()
+    assert plan.pick(0) is None
+    refusal = plan.refusal(0)
+    assert (refusal.status, refusal.retry_after) == (429, SOON)
+
+
+def test_a_model_without_a_price_has_no_money_left() -> None:
+    fleet = Fleet("a")
+    fleet.afford("a", 1_000_000, None)
+    plan = fleet.plan()
+    assert plan.pick(0) is None
+    assert plan.refusal(0).status == 402
+
+
+def test_a_rate_that_will_be_free_is_told_before_a_budget_that_is_spent() -> None:
+    fleet = Fleet("a", "b")
+    fleet.afford("a", 0)
+    fleet.limit("b", Rates(rpm=60))
+    for _ in range(60):
+        fleet.counts.quota("b").take(0, Rates(rpm=60), 0)
+    plan = fleet.plan()
+    assert plan.pick(0) is None
+    assert (plan.refusal(0).status, plan.refusal(0).retry_after) == (429, pytest.approx(1))
 
 
 def test_where_there_is_no_room_another_is_asked_and_only_then_waited() -> None:

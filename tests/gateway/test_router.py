@@ -20,6 +20,7 @@ from gateway.config.types import (
     Config,
     Deployment,
     Limits,
+    Price,
     ProviderEntry,
     Retry,
     RouteTarget,
@@ -32,6 +33,7 @@ from gateway.contract import ChatRequest, Provider
 from gateway.envelope import open_envelope
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.health import Health
+from gateway.purses import Budget, Owner
 from gateway.quotas import Rates
 from gateway.router import Router
 from gateway.routes import Attempt
@@ -441,3 +443,48 @@ def test_each_of_several_workers_grants_its_share_of_a_targets_limits() -> None:
     (step,) = router(**config, server=Server(workers=4)).resolve("r").steps
     assert [gate.rates for gate in step.gates] == [Rates(2, None, 1), Rates(2)]
     assert step.attempt.room.parallel == 1
+
+
+def test_a_name_is_priced_by_the_dearest_of_what_it_may_lead_to() -> None:
+    deployments = {
+        "mini": Deployment(provider="oa", model="gpt-4o-mini"),
+        "large": Deployment(provider="oa", model="gpt-4o"),
+        "odd": Deployment(provider="oa", model="mine"),
+        "own": Deployment(provider="oa", model="mine", price=Price(input=7, output=7)),
+        "oa/*": Deployment(provider="oa", model="*"),
+    }
+    routes = router(
+        deployments=deployments,
+        adapters={"tuned": Adapter(deployment="mini", model="gpt-4o"), "lora": Adapter(deployment="mini", model="x")},
+        routings={"r": Routing(targets=use(mini=1, odd=1), fallback=("large",)), "none": Routing(targets=use(odd=1))},
+    )
+    priced = {
+        name: tariff.input if (tariff := routes.tariff(name)) else None for name in routes.names if name != "oa/*"
+    }
+    large, mini = 2.5, 0.15
+    assert priced == {
+        "mini": mini,
+        "large": large,
+        "odd": None,
+        "own": 7,
+        "tuned": large,
+        "lora": mini,
+        "r": large,
+        "none": None,
+    }
+    assert routes.tariff("oa/gpt-4o") == routes.tariff("large")
+    assert routes.tariff("oa/unheard-of") is None
+    assert routes.resolve("oa/gpt-4o").attempts[0].tariff == routes.tariff("large")
+    with pytest.raises(ModelNotFound):
+        routes.tariff("nobody")
+
+
+def test_a_budget_is_a_gate_with_an_owner() -> None:
+    day, month = Budget(1, "USD", "day"), Budget(2, "USD", "month")
+    deployments = {"a": Deployment(provider="oa", model="gpt-4o", limits=Limits(budget=month))}
+    routings = {"r": Routing(targets=(RouteTarget(use="a", limits=Limits(budget=day)),))}
+    (step,) = router(deployments=deployments, routings=routings).resolve("r").steps
+    assert [(gate.budget, gate.owner) for gate in step.gates] == [
+        (day, Owner("target", "r -> a", "USD")),
+        (month, Owner("deployment", "a", "USD")),
+    ]
