@@ -156,6 +156,7 @@ class Serving:
             "connections_refused_total": self._refusals.count,
             "requests_active": self.proxy.active,
             "body_bytes_held": self.proxy.held,
+            "response_bytes_held": sum([client.buffered() for client in self.front.clients]),
             "log_lines_dropped_total": self._log.dropped,
             "short_way_total": self._lane.rides if self._lane is not None else 0,
             "loop_stalls_total": self.watchdog.stalls,

@@ -30,6 +30,7 @@ VITALS: Mapping[str, Vital] = {
     "connections_refused_total": Vital("counter", "connections and requests refused before any handler saw them"),
     "requests_active": Vital("gauge", "requests in flight"),
     "body_bytes_held": Vital("gauge", "bytes of request bodies in memory"),
+    "response_bytes_held": Vital("gauge", "bytes of answers in memory that clients have not taken yet"),
     "log_lines_dropped_total": Vital("counter", "log lines lost to a full disk or a reader that does not read"),
     "short_way_total": Vital("counter", "requests that took the short way: no parser, no task"),
     "loop_stalls_total": Vital("counter", "times that the event loop stood still for over two seconds"),

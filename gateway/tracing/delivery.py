@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 
@@ -41,6 +42,7 @@ from gateway.tracing.trace import Span, Trace
 Finished = tuple[Trace, Record]
 Attributes = dict[str, AttributeValue]
 CLIENT_LEFT = "client_disconnect"
+TURN = 0.0005
 
 
 class Delivery:
@@ -50,6 +52,8 @@ class Delivery:
         # What fails is told in the gateway's own log, once, and not here for every batch.
         logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
         logging.getLogger("opentelemetry").propagate = False
+        # Encoding takes 0.15 ms a request in this thread, and the event loop would wait 5 ms for its turn.
+        sys.setswitchinterval(TURN)
         base = endpoint.rstrip("/")
         self._spans = OTLPSpanExporter(endpoint=f"{base}/v1/traces")
         self._metrics = OTLPMetricExporter(endpoint=f"{base}/v1/metrics")

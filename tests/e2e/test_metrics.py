@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from livegateway import Client, Live, gateway_and_demo, gateway_before, process, shipped
 from prometheus_client.parser import text_string_to_metric_families
-from upstreams import ScriptedUpstream
+from upstreams import ScriptedUpstream, chunk
 
 
 async def figures(client: Client) -> dict[str, float]:
@@ -179,6 +180,43 @@ def test_workers_are_counted_together(workers: Client, served: Callable[..., Any
         assert status["workers"] == 2
         assert next(model for model in status["models"] if model["name"] == "gpt")["requests"] == 20
         assert [each["code"] for each in status["errors"]] == ["upstream_error"]
+
+    served(main())
+
+
+def test_two_gateways_on_one_machine_count_each_for_itself(tmp_path: Path, served: Callable[..., Any]) -> None:
+    async def main(first: Client, second: Client) -> None:
+        for client, count in ((first, 3), (second, 1)):
+            for _ in range(count):
+                assert (await client.chat("gpt")).status == 200
+        for client, count in ((first, 3), (second, 1)):
+            found = await until(client, "sluiceway_requests_total", count)
+            assert total(found, "sluiceway_attempts_total") == count
+            assert total(found, "sluiceway_breaker_state", 'deployment="gpt"') == 1
+            assert total(found, "sluiceway_build_info") == 1
+
+    # Each with the other's environment and working directory.
+    folders = [tmp_path / name for name in ("first", "second")]
+    for folder in folders:
+        folder.mkdir()
+    with process(folders[0], shipped()) as first, process(folders[1], shipped()) as second:
+        served(main(first, second))
+
+
+def test_what_a_slow_client_has_not_taken_is_shown(tmp_path: Path, served: Callable[..., Any]) -> None:
+    async def main() -> None:
+        big = {"rep": {"chunk": "data: " + orjson.dumps(chunk(content="x" * 60_000)).decode() + "\n\n", "n": 400}}
+        async with (
+            ScriptedUpstream([{"t": "{{SSE}}"}, big, {"chunk": "{{FIN}}{{DONE}}"}, {"end": 1}]) as upstream,
+            gateway_before(tmp_path, f"{upstream.url}/v1") as live,
+        ):
+            talk = await live.open({"model": "m", "stream": True, "messages": [{"role": "user", "content": "Hi"}]})
+            # Nothing is read, until what the system buffers is full and the rest stays with the gateway.
+            async with asyncio.timeout(10):
+                while total(await figures(live), "sluiceway_response_bytes_held") < 10_000:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)  # a scrape is a look
+            talk.leave()
+            await until(live, "sluiceway_response_bytes_held", 0)
 
     served(main())
 
