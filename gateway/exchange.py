@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from gateway.contract import (
     ChatRequest,
@@ -79,8 +80,7 @@ class Upstreams:
         return health
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(Struct):
     """What an attempt brought: a whole `body`, or a `pump` that holds the beginning of a stream.
 
     `visit` is the place at the upstream that it still takes; `gateway.attempts.settle` ends it. `span` is the attempt
@@ -91,7 +91,7 @@ class Answer:
     request: UpstreamRequest
     upstream_id: str
     waited: float = 0.0
-    told: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, str] = {}
     body: bytes = b""
     usage: Usage | None = None
     pump: Flow | None = None
