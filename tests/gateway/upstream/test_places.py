@@ -9,28 +9,15 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-import uvloop
 from upstreams import OK_BODY, answer
 
 from gateway.egress import Proxy
 from gateway.errors import Unreachable
 from gateway.upstream import Account
 from gateway.upstream.names import Resolver
-from tests.conftest import JumpingLoop
 from tests.gateway.upstream.support import BODY, Noted, head
 
 Run = Callable[[Any], Any]
-
-
-@pytest.fixture(params=[JumpingLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Run one coroutine in a loop of either kind."""
-
-    def run_it(main: Any) -> Any:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            return runner.run(main)
-
-    return run_it
 
 
 class Model:
@@ -63,7 +50,7 @@ async def exchanged(account: Account, url: str) -> None:
     connection.abort()
 
 
-def test_a_model_behind_a_unix_socket_is_localhost(run: Run, tmp_path: Path) -> None:
+def test_a_model_behind_a_unix_socket_is_localhost(on_either: Run, tmp_path: Path) -> None:
     async def main() -> None:
         model = Model()
         url = f"http+unix://{quote(str(tmp_path / 'mo del.sock'), safe='')}/v1/chat/completions"
@@ -73,11 +60,11 @@ def test_a_model_behind_a_unix_socket_is_localhost(run: Run, tmp_path: Path) -> 
             await exchanged(account, url)
         assert model.asked[0].startswith(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nx-own: 1\r\n")
 
-    run(main())
+    on_either(main())
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_socket_that_nobody_listens_at_is_a_refused_connection(run: Run, tmp_path: Path, there: bool) -> None:
+def test_a_socket_that_nobody_listens_at_is_a_refused_connection(on_either: Run, tmp_path: Path, there: bool) -> None:
     async def main() -> None:
         if there:
             (tmp_path / "x.sock").touch()
@@ -89,10 +76,10 @@ def test_a_socket_that_nobody_listens_at_is_a_refused_connection(run: Run, tmp_p
             "The provider refused the connection.",
         )
 
-    run(main())
+    on_either(main())
 
 
-def test_a_model_at_an_ipv6_address_is_named_in_brackets(run: Run) -> None:
+def test_a_model_at_an_ipv6_address_is_named_in_brackets(on_either: Run) -> None:
     async def main() -> None:
         model = Model()
         async with await asyncio.start_server(model.serve, "::1", 0) as server:
@@ -100,4 +87,4 @@ def test_a_model_at_an_ipv6_address_is_named_in_brackets(run: Run) -> None:
             await exchanged(Account({}, Resolver()), f"http://[::1]:{port}/v1/chat/completions")
         assert f"\r\nhost: [::1]:{port}\r\n".encode() in model.asked[0]
 
-    run(main())
+    on_either(main())

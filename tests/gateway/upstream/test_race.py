@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Any
 
 import pytest
-import uvloop
 from faults.sockets import filled_queue
 from upstreams import OK_BODY, ScriptedUpstream
 
@@ -19,23 +18,11 @@ from gateway.errors import Unreachable
 from gateway.upstream import Account
 from gateway.upstream.dial import race
 from gateway.upstream.names import Address, Resolver
-from tests.conftest import JumpingLoop
 from tests.gateway.upstream.nameservice import Names, family
 from tests.gateway.upstream.support import BODY, Noted, head
 
 Run = Callable[[Any], Any]
 HOME = "127.0.0.1"
-
-
-@pytest.fixture(params=[JumpingLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Run one coroutine in a loop of either kind."""
-
-    def run_it(main: Any) -> Any:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            return runner.run(main)
-
-    return run_it
 
 
 @contextmanager
@@ -63,7 +50,7 @@ async def winner(port: int, *numbers: str) -> str:
     return numbers[taken]
 
 
-def test_the_first_address_is_taken_when_it_answers(run: Run) -> None:
+def test_the_first_address_is_taken_when_it_answers(on_either: Run) -> None:
     async def main() -> None:
         async with ScriptedUpstream() as upstream, AsyncExitStack() as stack:
             await stack.enter_async_context(await asyncio.start_server(closing, "127.0.0.2", upstream.port))
@@ -71,20 +58,20 @@ def test_the_first_address_is_taken_when_it_answers(run: Run) -> None:
             assert await winner(upstream.port, HOME, "127.0.0.2") == HOME
             assert await winner(upstream.port, "127.0.0.2", HOME) == "127.0.0.2"
 
-    run(main())
+    on_either(main())
 
 
-def test_an_address_that_refuses_costs_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_that_refuses_costs_nothing(on_either: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.upstream.dial.HEAD_START", 60.0)
 
     async def main() -> None:
         async with ScriptedUpstream() as upstream, asyncio.timeout(30):
             assert await winner(upstream.port, "127.0.0.2", "::1", "127.0.0.3", HOME) == HOME
 
-    run(main())
+    on_either(main())
 
 
-def test_an_address_that_never_answers_costs_less_than_a_second(run: Run) -> None:
+def test_an_address_that_never_answers_costs_less_than_a_second(on_either: Run) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         with filled_queue() as port:
@@ -93,10 +80,10 @@ def test_an_address_that_never_answers_costs_less_than_a_second(run: Run) -> Non
                 assert await winner(port, HOME, "127.0.0.2") == "127.0.0.2"
                 assert 0.2 < loop.time() - began < 1
 
-    run(main())
+    on_either(main())
 
 
-def test_what_loses_the_race_is_closed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_loses_the_race_is_closed(on_either: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.upstream.dial.HEAD_START", 0.0)
 
     async def main() -> None:
@@ -109,10 +96,10 @@ def test_what_loses_the_race_is_closed(run: Run, monkeypatch: pytest.MonkeyPatch
                         await winner(port, HOME, "127.0.0.2", "127.0.0.2", "127.0.0.2")
                     await asyncio.sleep(0.05)  # closing takes a few turns of the loop
 
-    run(main())
+    on_either(main())
 
 
-def test_a_late_address_may_still_win(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_late_address_may_still_win(on_either: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.upstream.dial.HEAD_START", 0.01)
 
     async def main() -> None:
@@ -124,10 +111,10 @@ def test_a_late_address_may_still_win(run: Run, monkeypatch: pytest.MonkeyPatch)
             async with await asyncio.start_server(closing, "::1", port):
                 assert await winner(port, HOME, HOME, "::1") == "::1"
 
-    run(main())
+    on_either(main())
 
 
-def test_when_no_address_answers_the_last_failure_is_told(run: Run) -> None:
+def test_when_no_address_answers_the_last_failure_is_told(on_either: Run) -> None:
     async def main() -> None:
         with socket.create_server((HOME, 0)) as server:
             port = server.getsockname()[1]
@@ -137,10 +124,10 @@ def test_when_no_address_answers_the_last_failure_is_told(run: Run) -> None:
         with pytest.raises(OSError, match="no address"):
             await winner(port)
 
-    run(main())
+    on_either(main())
 
 
-def test_both_families_are_reached_by_one_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_families_are_reached_by_one_name(on_either: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Names(monkeypatch, ["::1", "127.0.0.1"])
 
     async def main() -> None:
@@ -158,10 +145,10 @@ def test_both_families_are_reached_by_one_name(run: Run, monkeypatch: pytest.Mon
                 assert connection.transport.get_extra_info("peername")[0] == "::1"
                 connection.abort()
 
-    run(main())
+    on_either(main())
 
 
-def test_a_dead_address_is_paid_for_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_address_is_paid_for_once(on_either: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     Names(monkeypatch, [HOME, "127.0.0.2"])
 
     async def main() -> None:
@@ -175,10 +162,10 @@ def test_a_dead_address_is_paid_for_once(run: Run, monkeypatch: pytest.MonkeyPat
                     (await place.connect(5)).abort()
                 assert loop.time() - began < 10 * 0.25
 
-    run(main())
+    on_either(main())
 
 
-def test_a_name_whose_addresses_all_fail_is_looked_up_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_whose_addresses_all_fail_is_looked_up_again(on_either: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     names = Names(monkeypatch, ["127.0.0.2", "127.0.0.3"], [HOME])
 
     async def main() -> None:
@@ -189,10 +176,10 @@ def test_a_name_whose_addresses_all_fail_is_looked_up_again(run: Run, monkeypatc
             (await place.connect(5)).abort()
             assert len(names.asked) == 2
 
-    run(main())
+    on_either(main())
 
 
-def test_connections_given_up_leave_no_socket_behind(run: Run) -> None:
+def test_connections_given_up_leave_no_socket_behind(on_either: Run) -> None:
     async def main() -> None:
         with filled_queue() as port, sockets_kept():
             tasks = [asyncio.ensure_future(winner(port, HOME, HOME)) for _ in range(20)]
@@ -202,10 +189,10 @@ def test_connections_given_up_leave_no_socket_behind(run: Run) -> None:
             assert all(isinstance(each, BaseException) for each in await asyncio.gather(*tasks, return_exceptions=True))
             await asyncio.sleep(0)
 
-    run(main())
+    on_either(main())
 
 
-def test_silent_connections_are_kept_alive_and_small_writes_leave_at_once(run: Run) -> None:
+def test_silent_connections_are_kept_alive_and_small_writes_leave_at_once(on_either: Run) -> None:
     async def main() -> None:
         async with ScriptedUpstream() as upstream:
             place = Account({}, Resolver()).endpoint(f"{upstream.url}/v1")
@@ -216,4 +203,4 @@ def test_silent_connections_are_kept_alive_and_small_writes_leave_at_once(run: R
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             connection.abort()
 
-    run(main())
+    on_either(main())

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import uvloop
 from connectproxy import ConnectProxy
 from upstreams import OK_BODY, ScriptedUpstream, Step, certificates
 
@@ -17,24 +16,12 @@ from gateway.errors import Unreachable
 from gateway.upstream import Account, Endpoint
 from gateway.upstream.names import Resolver
 from gateway.upstream.tunnel import MAX_ANSWER
-from tests.conftest import JumpingLoop
 from tests.gateway.upstream.support import BODY, Noted, head
 
 OK: list[Step] = [{"t": "{{OK}}"}]
 LOGIN = "us/er:p@ss:word"
 ENCODED = "dXMvZXI6cEBzczp3b3Jk"
 Run = Callable[[Any], Any]
-
-
-@pytest.fixture(params=[JumpingLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def run(request: pytest.FixtureRequest) -> Run:
-    """Run one coroutine in a loop of either kind."""
-
-    def run_it(main: Any) -> Any:
-        with asyncio.Runner(loop_factory=request.param) as runner:
-            return runner.run(main)
-
-    return run_it
 
 
 def by(proxy: str, url: str) -> Endpoint:
@@ -58,7 +45,7 @@ async def refusal(place: Endpoint, timeout: float = 5) -> Unreachable:
 
 
 @pytest.mark.parametrize("tls", [None, "good"])
-def test_a_provider_that_only_the_proxy_knows_is_reached(run: Run, tls: Any) -> None:
+def test_a_provider_that_only_the_proxy_knows_is_reached(on_either: Run, tls: Any) -> None:
     async def main() -> None:
         async with ScriptedUpstream(OK, tls=tls) as upstream:
             names = {"localhost": ("127.0.0.1", upstream.port)}
@@ -74,10 +61,10 @@ def test_a_provider_that_only_the_proxy_knows_is_reached(run: Run, tls: Any) -> 
                 ]
                 assert place.idle() is not None
 
-    run(main())
+    on_either(main())
 
 
-def test_the_certificate_must_be_the_providers_not_the_proxys(run: Run) -> None:
+def test_the_certificate_must_be_the_providers_not_the_proxys(on_either: Run) -> None:
     async def main() -> None:
         async with ScriptedUpstream(OK, tls="good") as upstream:
             names = {"provider.test": ("127.0.0.1", upstream.port)}
@@ -87,16 +74,16 @@ def test_the_certificate_must_be_the_providers_not_the_proxys(run: Run) -> None:
                 assert upstream.requests == []
                 assert proxy.hosts == ["provider.test:443"]
 
-    run(main())
+    on_either(main())
 
 
-def test_an_ipv6_address_is_named_in_brackets(run: Run) -> None:
+def test_an_ipv6_address_is_named_in_brackets(on_either: Run) -> None:
     async def main() -> None:
         async with ConnectProxy({"[2001:db8::1]": ("127.0.0.1", 1)}) as proxy:
             await refusal(by(proxy.url, "http://[2001:db8::1]/v1"))
             assert proxy.hosts == ["[2001:db8::1]:80"]
 
-    run(main())
+    on_either(main())
 
 
 @pytest.mark.parametrize(
@@ -120,7 +107,9 @@ def test_an_ipv6_address_is_named_in_brackets(run: Run) -> None:
     ],
     ids=lambda value: value.replace(" ", "_") if isinstance(value, str) else "",
 )
-def test_a_proxy_that_opens_no_tunnel_is_an_error_without_a_secret(run: Run, steps: list[Step], said: str) -> None:
+def test_a_proxy_that_opens_no_tunnel_is_an_error_without_a_secret(
+    on_either: Run, steps: list[Step], said: str
+) -> None:
     async def main() -> None:
         async with ScriptedUpstream(steps) as proxy:
             error = await refusal(by(proxy.url.replace("//", "//user:secret@"), "https://provider.test"))
@@ -130,31 +119,31 @@ def test_a_proxy_that_opens_no_tunnel_is_an_error_without_a_secret(run: Run, ste
             assert "provider.test" not in error.message
             await asyncio.wait_for(proxy.connections[0].closed.wait(), 5)
 
-    run(main())
+    on_either(main())
 
 
-def test_a_proxy_that_is_not_there_is_no_providers_refusal(run: Run) -> None:
+def test_a_proxy_that_is_not_there_is_no_providers_refusal(on_either: Run) -> None:
     async def main() -> None:
         async with ScriptedUpstream(refuses=True) as proxy:
             for url in (proxy.url, "http://no-such-proxy.invalid:3128"):
                 error = await refusal(by(url, "https://provider.test"))
                 assert (error.message, error.code) == ("The egress proxy cannot be reached.", "upstream_proxy_error")
 
-    run(main())
+    on_either(main())
 
 
 @pytest.mark.parametrize("steps", [[{"stall": True}], [{"drip": {"t": "HTTP/1.1 200 OK\r\n", "every": 0.02}}]])
-def test_the_connect_timeout_covers_the_proxy(run: Run, steps: list[Step]) -> None:
+def test_the_connect_timeout_covers_the_proxy(on_either: Run, steps: list[Step]) -> None:
     async def main() -> None:
         async with ScriptedUpstream(steps) as proxy:
             error = await refusal(by(proxy.url, "https://provider.test"), 0.1)
             assert (error.status, error.code) == (504, "upstream_connect_timeout")
             await asyncio.wait_for(proxy.connections[0].closed.wait(), 5)
 
-    run(main())
+    on_either(main())
 
 
-def test_a_handshake_that_hangs_behind_the_proxy_counts_to_the_connect_timeout(run: Run) -> None:
+def test_a_handshake_that_hangs_behind_the_proxy_counts_to_the_connect_timeout(on_either: Run) -> None:
     async def main() -> None:
         async with (
             ScriptedUpstream(tls="hang") as upstream,
@@ -163,10 +152,10 @@ def test_a_handshake_that_hangs_behind_the_proxy_counts_to_the_connect_timeout(r
             assert (await refusal(by(proxy.url, "https://localhost"), 0.2)).code == "upstream_connect_timeout"
             await asyncio.wait_for(upstream.connections[0].closed.wait(), 5)
 
-    run(main())
+    on_either(main())
 
 
-def test_the_environments_proxies_are_not_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environments_proxies_are_not_used(on_either: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
         monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
@@ -175,7 +164,7 @@ def test_the_environments_proxies_are_not_used(run: Run, monkeypatch: pytest.Mon
         async with ScriptedUpstream(OK) as upstream:
             assert (await exchanged(Account({}, Resolver()).endpoint(upstream.url + "/"))).status == 200
 
-    run(main())
+    on_either(main())
 
 
 def test_a_proxys_password_shows_in_no_repr() -> None:
