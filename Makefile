@@ -2,7 +2,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: serve test slow check bench guard docs constraints clean
+.PHONY: serve test slow check bench guard docs prices constraints clean
 
 serve: $(VENV)/installed
 	$(BIN)/sluiceway serve
@@ -27,6 +27,12 @@ bench: $(VENV)/benched
 
 guard: $(VENV)/benched
 	$(BIN)/python -m benchmarks guard
+
+# What models cost today, into the package's table.
+prices: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[prices]"
+	$(BIN)/python -m gateway.cli.prices > build-prices.json
+	mv build-prices.json gateway/prices.json
 
 docs: $(VENV)/installed
 	$(BIN)/python -m gateway.cli.parameters > docs/parameters.md
