@@ -50,8 +50,8 @@ class Delivery:
 
     def __init__(self, endpoint: str) -> None:
         # What fails is told in the gateway's own log, once, and not here for every batch.
-        logging.getLogger("opentelemetry").addHandler(logging.NullHandler())
-        logging.getLogger("opentelemetry").propagate = False
+        logger = logging.getLogger("opentelemetry")
+        logger.handlers, logger.propagate = [logging.NullHandler()], False
         # Encoding takes 0.15 ms a request in this thread, and the event loop would wait 5 ms for its turn.
         sys.setswitchinterval(TURN)
         base = endpoint.rstrip("/")

@@ -20,7 +20,7 @@ from gateway.tracing.names import PARAMETERS
 FIRST_BYTES = 4 * 1024
 LAST_BYTES = 16 * 1024
 LAST_WRITES = 8
-# What is kept of a whole answer, or of any with `content: true`.
+# What is kept of a whole answer, or of request and answer with `content: true`.
 KEPT = 256 * 1024
 
 
@@ -113,13 +113,13 @@ class Trace:
         self.winner: Span | None = None
         self.body = b""
         self.heard: Listener | None = None
-        self.chat: ChatRequest | None = None
+        self.chat: Envelope | None = None
         self._content = content and self.sampled
 
     @property
     def size(self) -> int:
         """Bytes of the request and its answer that are kept for the spans."""
-        asked = self.chat.size if isinstance(self.chat, Envelope) else 0
+        asked = self.chat.size if self.chat is not None else 0
         return asked + len(self.body) + (self.heard.kept if self.heard else 0)
 
     def begin(self, attempt: Attempt) -> Span:
@@ -131,7 +131,8 @@ class Trace:
     def take(self, span: Span | None, body: bytes, chat: ChatRequest) -> None:
         """This attempt's answer goes to the client; `body` is empty for a stream."""
         self.winner = span
-        if self._content:
+        # A large one would take the interpreter from the event loop for as long as it is read.
+        if self._content and isinstance(chat, Envelope) and chat.size <= KEPT:
             self.chat = chat
         if self.sampled and len(body) <= KEPT:
             self.body = body

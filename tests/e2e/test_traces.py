@@ -407,3 +407,19 @@ def test_every_request_of_a_connection_is_traced(tmp_path: Path, served: Served)
             return taken
 
     assert len([span for span in served(main()).spans if span.kind == CLIENT]) == 5
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_several_answers_by_several_calls_are_one_attempt(tmp_path: Path, served: Served, stream: bool) -> None:
+    async def main() -> tuple[Collector, set[str]]:
+        async with collector() as taken:
+            content = {"deployments": deployments(emulate=["n"]), **traced(taken.url)}
+            async with gateway_and_demo(tmp_path, **content) as (live, upstream):
+                assert (await live.chat("anthropic", n=2, stream=stream)).status == 200
+            return taken, {each.headers["traceparent"] for each in upstream.requests}
+
+    taken, parents = served(main())
+    _, (attempt,) = taken.tree(sluiceway_model="anthropic")
+    assert attempt.attributes["gen_ai.request.choice.count"] == 2
+    assert attempt.attributes["gen_ai.response.finish_reasons"] == ["stop", "stop"]
+    assert parents == {f"00-{attempt.trace}-{attempt.id}-01"}

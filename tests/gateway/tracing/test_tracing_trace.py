@@ -6,6 +6,7 @@ import orjson
 import pytest
 from upstreams import chunk, event
 
+from gateway.envelope import open_envelope
 from gateway.tracing.context import Parent
 from gateway.tracing.heard import hear
 from gateway.tracing.trace import KEPT, LAST_WRITES, Listener, Outlet, Trace
@@ -136,3 +137,14 @@ def test_a_listener_hides_nothing_of_its_outlet() -> None:
     listener.hang_up()
     listener.abort()
     assert (sink.ends, listener.buffered()) == (["hang_up", "abort"], 7)
+
+
+@pytest.mark.parametrize(("size", "kept"), [(10, True), (KEPT, False)])
+def test_a_large_request_is_not_kept_for_its_content(size: int, kept: bool) -> None:
+    trace = traced(content=True)
+    chat = open_envelope(orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * size}]}))
+    trace.take(None, b"{}", chat)
+    assert (trace.chat is chat) is kept
+    assert trace.size == 2 + kept * chat.size
+    trace.forget()
+    assert trace.size == 0
