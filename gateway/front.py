@@ -19,6 +19,8 @@ from gateway.upstream import Sweep
 
 HIGH_WATER = 64 * 1024
 READ_BUFFER = 64 * 1024
+# TLS takes whatever it is given and says that it is full afterwards: given less at once, it holds half as much.
+TLS_PIECE = 32 * 1024
 MAX_LINE = 8190
 MAX_HEADERS = 100
 # A refused request's bytes are read and thrown away for so long, so that a reset does not destroy the answer.
@@ -223,7 +225,12 @@ class Client(web.RequestHandler):
         """Send bytes; they are buffered here if the client does not take them."""
         transport = self.transport
         if transport is not None and not transport.is_closing():
-            transport.write(data)
+            if self._under is None or len(data) <= TLS_PIECE:
+                transport.write(data)
+            else:
+                for start in range(0, len(data), TLS_PIECE):
+                    if not transport.is_closing():
+                        transport.write(data[start : start + TLS_PIECE])
 
     def hang_up(self) -> None:
         """Send what is buffered, then close."""
