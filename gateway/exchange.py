@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from gateway.contract import (
     ChatRequest,
-    Credential,
     Dialect,
     Mender,
     Relay,
@@ -37,7 +36,7 @@ from gateway.relay import Passthrough, Translated, read_whole
 from gateway.routes import Attempt
 from gateway.sharing.targets import SharedCounts
 from gateway.tracing.trace import Span
-from gateway.upstream import Account, Call, Collector, Ready, Sink, Sweep
+from gateway.upstream import Account, Call, Collector, Endpoint, Ready, Sink, Sweep
 from gateway.upstream.framing import read_headers
 from gateway.usage import read_usage
 from gateway.visits import Visit
@@ -143,10 +142,7 @@ class Exchange:
         self._relay = _relay(attempt, chat, dialect, stamp) if chat.stream else None
         self.endpoint = endpoint = upstreams.accounts[attempt.account].endpoint(request.url)
         self.call = Call(endpoint, self._limits, upstreams.sweep, deadline, self._sink, ready)
-        credential = upstreams.sources[attempt.account].current()
-        headers = _headers(attempt, chat, request, credential, upstreams)
-        often = credential.kind != "aws" and not chat.headers
-        self.head = endpoint.head(request.url, request.method, headers, len(request.body), often=often)
+        self.head = _head(attempt, chat, request, endpoint, upstreams)
 
     def answer(self, waited: float) -> Answer:
         """What the call brought once it is ready; raises UpstreamError for what the provider did wrong."""
@@ -195,17 +191,22 @@ def upstream_id(head: bytes) -> str:
     return found[1].decode() if found else ""
 
 
-def _headers(
-    attempt: Attempt, chat: ChatRequest, request: UpstreamRequest, credential: Credential, upstreams: Upstreams
-) -> dict[str, str]:
-    headers = {
-        "content-type": "application/json",
-        **request.headers,
-        **attempt.provider.authorize(request, credential, upstreams.now_at(attempt.account)),
-    }
+def _head(
+    attempt: Attempt, chat: ChatRequest, request: UpstreamRequest, endpoint: Endpoint, upstreams: Upstreams
+) -> bytes:
+    """The head of the request, made anew only where something in it differs from the last."""
+    length = len(request.body)
+    credential = upstreams.sources[attempt.account].current()
+    proof = attempt.provider.authorize(request, credential, upstreams.now_at(attempt.account))
+    key = None
+    if not (chat.headers or request.headers or credential.kind == "aws"):
+        key = (request.url, request.method, *proof.items())
+        if (usual := endpoint.usual_head(key, length)) is not None:
+            return usual
+    headers = {"content-type": "application/json", **request.headers, **proof}
     if chat.headers:
         headers.update((name, chat.headers[name]) for name in PASSED_ON if name in chat.headers)
-    return headers
+    return endpoint.head(request.url, request.method, headers, length, key)
 
 
 def adapted(attempt: Attempt, chat: ChatRequest) -> ChatRequest:

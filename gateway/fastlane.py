@@ -113,7 +113,8 @@ class FastClient(Client):
             self.hang_up()
             return
         self._await_next(self._loop.time() + self._keepalive_timeout)
-        self._catch_up()
+        if self._later:
+            self._catch_up()
 
     def leave_lane(self, resume: Callable[[], Awaitable[web.StreamResponse]]) -> None:
         """The request on the lane goes on in the connection's task."""

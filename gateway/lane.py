@@ -19,18 +19,16 @@ from aiohttp.streams import EMPTY_PAYLOAD
 
 from gateway.access import Caller
 from gateway.attempts import Failed
-from gateway.contract import ChatRequest, Dialect
+from gateway.contract import ChatRequest, Dialect, Stamp
 from gateway.errors import GatewayError, UpstreamError, UpstreamReset
 from gateway.exchange import Answer, Exchange
 from gateway.fan import wanted
 from gateway.fastlane import FastClient, Parsed
 from gateway.front import READ_BUFFER, Request, Taken
-from gateway.keylimits import Lease
 from gateway.log import Record
-from gateway.proxy import READABLE, Begun, Proxy, Snapshot, stamp_of
+from gateway.proxy import READABLE, Begun, Proxy, Snapshot
 from gateway.routes import Route
 from gateway.upstream.call import fault
-from gateway.upstream.connection import Connection
 from gateway.visits import Visit
 
 # Lines that differ from request to request; every other byte of a head must have been seen before.
@@ -103,47 +101,36 @@ class Lane:
         return self._begin(client, known, given, data[end + 4 :])
 
     def _begin(self, client: FastClient, known: Known, given: Mapping[str, str], body: bytes) -> Taken:
-        proxy, caller, snapshot = self.proxy, known.caller, self._snapshot
-        if proxy.draining or caller.expires <= time.time():
+        today = time.time()
+        if self.proxy.draining or known.caller.expires <= today:
             return Taken.NO
         now, read = self._loop.time(), time.perf_counter()
         headers = {**known.headers, KEY: given[KEY]} if KEY in given else known.headers
-        lent = 0
-        connection = None
         try:
             chat = known.dialect.open_request(body, headers)
             route = self._route(chat.model)
-            if route is None or not caller.may_use(chat.model):
+            if route is None or not known.caller.may_use(chat.model) or not self._is_well(route, chat, now):
                 return Taken.NO
-            attempt = route.steps[0].attempt
-            if attempt.target.emulate and wanted(attempt, chat) > 1:
-                return Taken.NO
-            health = snapshot.upstreams.health_of(attempt.deployment)
-            if not health.clear(now, attempt.room):
-                return Taken.NO
-            record = Record(now, proxy.name(given.get(ID)), "POST", known.dialect.path, caller.key, chat.model[:200])
-            record.read, record.stream = read, chat.stream
-            record.marks = known.marks
+            record = Record(
+                now, self.proxy.name(given.get(ID)), "POST", known.dialect.path, known.caller.key, chat.model[:200]
+            )
+            record.read, record.stream, record.marks = read, chat.stream, known.marks
             record.received = record.reserved = len(body)
-            record.deployment, record.choice = attempt.name, route.steps[0].why
-            ride = Ride(proxy, snapshot, client, known, chat, record)
-            deadline = now + min(route.total, attempt.stream_limits.total)
-            going = Exchange(attempt, chat, known.dialect, stamp_of(record), snapshot.upstreams, deadline, ride)
-            connection = going.endpoint.idle()
-            if connection is None:
+            ride = Ride(self.proxy, self._snapshot, client, known, chat, record)
+            if not ride.begin(route, today):
                 return Taken.NO
-            proxy.ledger.take(len(body))
-            lent = len(body)
-            lease = proxy.key_limits.admit(record, chat, now)
         except GatewayError:
             # The ordinary way says it as it should be said.
-            proxy.ledger.give_back(lent)
-            if connection is not None:
-                going.endpoint.unused(connection)
             return Taken.NO
         self.rides += 1
-        ride.go(going, connection, Visit(health, now, retry=False, placed=False), lease)
         return Taken.YES
+
+    def _is_well(self, route: Route, chat: ChatRequest, now: float) -> bool:
+        """Does the first attempt take one call, to an upstream that nothing speaks against?"""
+        attempt = route.steps[0].attempt
+        if attempt.target.emulate and wanted(attempt, chat) > 1:
+            return False
+        return self._snapshot.upstreams.health_of(attempt.deployment).clear(now, attempt.room)
 
     def _route(self, model: str) -> Route | None:
         """The route of a model name whose first attempt needs nothing but to be sent."""
@@ -181,14 +168,31 @@ class Ride:
         self._got: Answer | None = None
         self._told = self._over = False
 
-    def go(self, going: Exchange, connection: Connection, visit: Visit, lease: Lease | None) -> None:
-        """Send it."""
-        self._going, self._connection, self._visit, self._lease = going, connection, visit, lease
-        self._proxy.active += 1
+    def begin(self, route: Route, today: float) -> bool:
+        """Send it, unless no connection is open; raises GatewayError, with nothing taken, for what is refused."""
+        proxy, record, upstreams = self._proxy, self._record, self._snapshot.upstreams
+        step = route.steps[0]
+        attempt = step.attempt
+        record.deployment, record.choice = attempt.name, step.why
+        stamp = Stamp(record.id.removeprefix("req_"), int(today))
+        deadline = record.began + min(route.total, attempt.stream_limits.total)
+        going = Exchange(attempt, self._chat, self._known.dialect, stamp, upstreams, deadline, self)
+        connection = going.endpoint.idle()
+        if connection is None:
+            return False
+        try:
+            self._admit()
+        except GatewayError:
+            going.endpoint.unused(connection)
+            raise
+        self._visit = Visit(upstreams.health_of(attempt.deployment), record.began, retry=False, placed=False)
+        self._going, self._connection = going, connection
+        proxy.active += 1
         self._client.ride = self
         self._client.begin()
         self._asked = time.perf_counter()
         going.call.begin(connection, going.head, going.request.body)
+        return True
 
     def done(self) -> bool:
         """Is it known what the answer is?"""
@@ -232,6 +236,15 @@ class Ride:
             self._visit.leave(self._now())
             self._record.code = "client_disconnect"
         self._proxy.finish(self._record, self._lease)
+
+    def _admit(self) -> None:
+        proxy, record = self._proxy, self._record
+        proxy.ledger.take(record.reserved)
+        try:
+            self._lease = proxy.key_limits.admit(record, self._chat, record.began)
+        except GatewayError:
+            proxy.ledger.give_back(record.reserved)
+            raise
 
     def _now(self) -> float:
         return self._snapshot.upstreams.sweep.loop.time()

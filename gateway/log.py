@@ -214,8 +214,8 @@ def fields(record: Record, ended: float) -> dict[str, Any]:
         "status": record.status,
         "bytes_in": record.received,
         "bytes_out": record.sent,
-        "first_byte_ms": round((record.first_byte - record.began) * 1000, 1) if record.first_byte else None,
-        "duration_ms": round((ended - record.began) * 1000, 1),
+        "first_byte_ms": _milliseconds(record.first_byte - record.began) if record.first_byte else None,
+        "duration_ms": _milliseconds(ended - record.began),
         "code": record.code,
     }
     if record.trace_id:
@@ -242,9 +242,13 @@ def fields(record: Record, ended: float) -> dict[str, Any]:
 
 def _as_json(at: float, ended: float, what: Record | dict[str, Any]) -> bytes:
     line = fields(what, ended) if isinstance(what, Record) else what
-    second, part = divmod(at, 1)
-    stamp = f"{_second(int(second))}.{int(part * 1000):03d}Z"
-    return _dumped({"time": stamp, **line}) + b"\n"
+    second = int(at)
+    return _dumped({"time": f"{_second(second)}.{int((at - second) * 1000):03d}Z", **line}) + b"\n"
+
+
+def _milliseconds(seconds: float) -> float:
+    """To a tenth; `round` takes three times as long."""
+    return int(seconds * 10_000 + 0.5) / 10
 
 
 def _dumped(value: object) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from urllib.parse import urlsplit
 
 from gateway.egress import Proxy, host_header, socket_path
@@ -36,7 +36,7 @@ class Endpoint:
         self._resolver = resolver
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
-        self._heads: dict[tuple[object, ...], bytes] = {}
+        self._heads: dict[Hashable, bytes] = {}
         self._origin = origin
         self._retired = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -53,19 +53,22 @@ class Endpoint:
         """How many of them are idle."""
         return sum(not connection.closed for connection in self._idle)
 
-    def head(self, url: str, method: str, headers: Mapping[str, str], length: int, *, often: bool = False) -> bytes:
-        """The request head as bytes. One with headers that come `often` is kept, all but its length."""
-        key = (url, method, *headers.items())
-        start = self._heads.get(key) if often else None
-        if start is None:
-            path = url[len(self._origin) :] or "/"
-            fixed = f"{method} {path} HTTP/1.1\r\n{self._fixed}".encode("ascii")
-            start = fixed + lines(headers).encode("latin-1")
-            if often:
-                if len(self._heads) >= KNOWN_HEADS:
-                    self._heads.clear()
-                self._heads[key] = start
+    def head(
+        self, url: str, method: str, headers: Mapping[str, str], length: int, key: Hashable | None = None
+    ) -> bytes:
+        """The request head as bytes; with a key, all but its length is kept for `usual_head`."""
+        path = url[len(self._origin) :] or "/"
+        start = f"{method} {path} HTTP/1.1\r\n{self._fixed}{lines(headers)}".encode("latin-1")
+        if key is not None:
+            if len(self._heads) >= KNOWN_HEADS:
+                self._heads.clear()
+            self._heads[key] = start
         return b"%bcontent-length: %d\r\n\r\n" % (start, length)
+
+    def usual_head(self, key: Hashable, length: int) -> bytes | None:
+        """The head that was made under this key, for a body of this length."""
+        start = self._heads.get(key)
+        return None if start is None else b"%bcontent-length: %d\r\n\r\n" % (start, length)
 
     def _now(self) -> float:
         """The loop's time; the loop is asked for once, since on Python 3.11 each asking is a system call."""
