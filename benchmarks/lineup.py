@@ -76,12 +76,17 @@ class Lineup:
         """The contestant, started if need be; `fresh`: one that has served nothing yet; `spread`: on all cores."""
         key = contestant.name, tls
         if fresh and key in self._running:
-            machine.stop(self._running.pop(key).process)
+            self.drop(self._running[key])
         if key not in self._running:
             self._running[key] = self._start(contestant, tls=tls)
         running = self._running[key]
         machine.move(running.process.pid, self.cores.both if spread else self.cores.proxy)
         return running
+
+    def drop(self, running: Running) -> None:
+        """End a contestant; whoever asks for it next gets a new one."""
+        machine.stop(running.process)
+        self._running = {key: each for key, each in self._running.items() if each is not running}
 
     def work(self, port: int, request: bytes) -> Work:
         """A request to a port, for clients on the clients' core."""

@@ -44,7 +44,7 @@ rect.ours { fill: #0f8b8d }
 
 def draw(results: Results) -> str:
     """The whole drawing; what was not measured has no panel."""
-    shown = [(name, title) for name, title in PANELS if name in results.scenarios]
+    shown = [(name, title) for name, title in PANELS if _measured(results, name)]
     names = _taking_part(results.scenarios[name] for name, _ in shown)
     height = HEAD + STEP * len(names) + FOOT
     panels = [
@@ -56,6 +56,10 @@ def draw(results: Results) -> str:
     size = f'viewBox="0 0 {WIDTH} {total}" width="{WIDTH}" height="{total}"'
     inside = "\n".join([f"<style>{STYLE}</style>", *panels, note])
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">\n{inside}\n</svg>\n'
+
+
+def _measured(results: Results, name: str) -> bool:
+    return name in results.scenarios and bool(results.scenarios[name].contestants)
 
 
 def _taking_part(measured: Iterable[Measured]) -> list[str]:

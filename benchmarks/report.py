@@ -60,6 +60,7 @@ COLUMNS: Sequence[tuple[str, str, Callable[[float | None], str]]] = (
     ("late", "in the second half", number),
     ("taken", "MiB from upstream", number),
     ("memory", "memory", mebibytes),
+    ("left", "upstream answers left behind", number),
 )
 
 

@@ -46,7 +46,12 @@ def _turn(lineup: Lineup, row: Scenario, contestant: Contestant, asked: Asked) -
     if not contestant.path(asked.wire):
         raise CannotStart(f"it has no way to {asked.wire}")
     running = lineup.get(contestant, tls=row.tls, fresh=row.fresh, spread=row.spread)
-    return row.measure(lineup, running, asked)
+    figures = row.measure(lineup, running, asked)
+    if left := lineup.upstream.streams_left():
+        # Its successor must not share the upstream with what it has left behind.
+        lineup.drop(running)
+        return {**figures, "left": float(left)}
+    return figures
 
 
 def _for(asked: Asked, seconds: float) -> Asked:
