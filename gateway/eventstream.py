@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import NamedTuple
 from zlib import crc32
+
+from msgspec import Struct
 
 from gateway.errors import BadUpstreamResponse
 
@@ -25,7 +26,7 @@ _KINDS_KEPT = 64  # a stream has about eight kinds of header blocks; a hostile o
 Header = bool | int | str | bytes
 
 
-class Frame(NamedTuple):
+class Frame(Struct, frozen=True):
     """One message: its headers by name (shared between frames: read only) and its payload."""
 
     headers: Mapping[str, Header]

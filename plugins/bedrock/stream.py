@@ -105,14 +105,15 @@ class Stream:
         if text is None:
             self._other_delta(event["contentBlockIndex"], delta, chunks)
         elif text:
+            if not self._begun:
+                self._begin(event, chunks)
             self._text(text, chunks)
 
     def _text(self, text: str, chunks: list[Json]) -> None:
-        if not self._begun:
-            self._begin({}, chunks)
         self._length += len(text)
         if self._held is None:
-            chunks.append(self._chunk({"content": text}))
+            choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+            chunks.append({**self._head, "choices": [choice]})
         else:
             self._held.append(text)  # said beside an emulated answer it would break the JSON
 

@@ -33,14 +33,11 @@ class Framing:
             if not data:
                 return []
             self._reader = reader = self._chosen(data[:1])
-        # One event in one read, on one line, as Google sends it: 0.4 µs instead of 2.5.
-        if (
-            data.find(b"\n") == len(data) - 3
-            and data[:6] == b"data: "
-            and data[-4:] == b"\r\n\r\n"
-            and not reader.pending
-        ):
-            return [data[6:-4]]
+        # Whole events in one read, a line each, as Google sends them: 0.4 µs instead of 2.5.
+        if data[:6] == b"data: " and data[-4:] == b"\r\n\r\n" and not reader.pending:
+            payloads = data[6:-4].split(b"\r\n\r\ndata: ")
+            if data.count(b"\n") == 2 * len(payloads):
+                return payloads
         return reader.feed(data)
 
     def finish(self) -> list[bytes]:

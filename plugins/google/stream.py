@@ -150,7 +150,8 @@ class Stream:
             for part in content.get("parts") or ():
                 delta = candidate.read(part)
                 if delta is not None:
-                    chunks.append(self._chunk(index, delta))
+                    choice = {"index": index, "delta": delta, "finish_reason": None}
+                    chunks.append({**self._head, "choices": [choice]})
         if len(found) > ("content" in found) + ("index" in found):
             self._read_rare(found, candidate, first, chunks)
 

@@ -50,8 +50,8 @@ def message(total: int, headers: int, body: bytes = b"") -> bytes:
 
 def test_the_published_frames_are_read() -> None:
     start, delta, error = whole(STREAM)
-    assert start == ({**EVENT, ":event-type": "messageStart"}, b'{"role":"assistant"}')
-    assert delta == (EVENT, b'{"contentBlockIndex":0,"delta":{"text":"Hi"},"p":"abcd"}')
+    assert start == Frame({**EVENT, ":event-type": "messageStart"}, b'{"role":"assistant"}')
+    assert delta == Frame(EVENT, b'{"contentBlockIndex":0,"delta":{"text":"Hi"},"p":"abcd"}')
     assert error.headers[":exception-type"] == "throttlingException"
     assert error.payload == b'{"message":"Too many requests"}'
 
@@ -59,7 +59,8 @@ def test_the_published_frames_are_read() -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_frame_written_again_has_the_published_bytes(name: str) -> None:
     data = bytes.fromhex(PUBLISHED[name])
-    assert encode(*whole(data)[0]) == data
+    [frame] = whole(data)
+    assert encode(frame.headers, frame.payload) == data
 
 
 @pytest.mark.parametrize("cut", range(len(STREAM) + 1))
@@ -181,7 +182,7 @@ def test_what_is_written_is_read_back_by_us_and_by_botocore(messages: list[tuple
     from botocore.eventstream import EventStreamBuffer
 
     data = b"".join(encode(headers, payload) for headers, payload in messages)
-    assert whole(data) == messages
+    assert whole(data) == [Frame(headers, payload) for headers, payload in messages]
     buffer = EventStreamBuffer()
     buffer.add_data(data)
     assert [(event.headers, event.payload) for event in buffer] == messages
