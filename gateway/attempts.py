@@ -171,12 +171,12 @@ class _Journey:
     async def _instead(self, step: Step, reached: AtLimit, failure: UpstreamError | None) -> Step:
         """Another step than one that is at its limit, or the same after a moment; raises when there is none."""
         plan, now = self._planned(step), self._loop.time()
+        plan.passed(reached.wait, spent=reached.spent)
         if (other := plan.pick(now)) is not None:
             return other
         if reached.crowded and now < self._began + step.attempt.room.wait:
             await asyncio.sleep(CROWDED)  # others count there too, so nobody here knows when there is room
             return step
-        plan.passed(reached.wait, spent=reached.spent)
         raise plan.refusal(now) if failure is None else plan.final(failure, len(self._tries.made))
 
     def _first_step(self) -> Step:
