@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 PATIENCE = 60.0
+STILL = 1.0
 # A program of the script's: hands its words to the manager, prints the answer, ends with the code.
 SHIM = """#!{python} -S
 import json, socket, sys
@@ -96,6 +97,9 @@ class Manager:
                 caller.sendall(json.dumps(answer).encode())
 
     def _journals(self, words: list[str]) -> str:
+        # Lines are written four times a second, and less often by a process that gets no CPU.
+        while time.time() - self._journal.stat().st_mtime < STILL:
+            time.sleep(0.05)
         lines = self._journal.read_text().splitlines(keepends=True)
         last = int(words[words.index("-n") + 1]) if "-n" in words else len(lines)
         return "".join(lines[-last:])
