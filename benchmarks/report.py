@@ -86,7 +86,8 @@ def scenario(row: Scenario, measured: Measured) -> str:
     head = ["", row.unit, "best", *(f"× {TITLES[base]}" for base in BASELINES)]
     lines = [[*head, *(heading for _, heading, _ in shown)]]
     for name in sorted(measured.contestants, key=lambda each: ORDER.get(each, len(ORDER))):
-        best = min(measured.figures(name, row.figure), default=None)
+        found = measured.figures(name, row.figure)
+        best = max(found) if row.figure == "rate" else min(found)
         ratios = [times(measured.ratio(name, base, row.figure)) for base in BASELINES]
         rest = [form(measured.median(name, figure)) for figure, _, form in shown]
         lines.append([TITLES.get(name, name), number(measured.median(name, row.figure)), number(best), *ratios, *rest])
