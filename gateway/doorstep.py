@@ -70,7 +70,12 @@ class Handshake(asyncio.Protocol):
         self._since = loop.time()
         # Event loops close the connection of a failed handshake before anybody can answer it: this one stays open.
         wire = transport.get_extra_info("socket")
-        self._spare = socket.fromfd(wire.fileno(), wire.family, wire.type)
+        try:
+            self._spare = socket.fromfd(wire.fileno(), wire.family, wire.type)
+        except OSError:  # no descriptor is left
+            self._front.refused(too_many())
+            self._raw.abort()
+            return
         self._arriving.add(self)
         self._task = loop.create_task(self._shake_hands(loop))
 
@@ -134,9 +139,11 @@ class Handshake(asyncio.Protocol):
             words = answer(plain.status, {}, orjson.dumps(plain.body()), keep_alive=False)
         elif isinstance(error, ssl.SSLError):
             self._front.refused(NotSecured(f"The TLS handshake failed: {reason(error)}."))
+        if not words:
+            self._spare.close()
+            return
         with contextlib.suppress(OSError):
-            if words:
-                self._spare.send(words)
+            self._spare.send(words)
             self._spare.shutdown(socket.SHUT_WR)
         # Not closed at once, so that bytes which are still under way do not destroy what was said.
         loop.call_later(LINGER, self._spare.close)
