@@ -28,6 +28,7 @@ CODES = frozenset(
         *("invalid_image_url", "invalid_json", "invalid_request", "invalid_value", "method_not_allowed"),
         *("missing_required_parameter", "model_not_available", "model_not_found", "no_healthy_upstream", "not_found"),
         *("overloaded", "rate_limit_exceeded", "request_timeout", "request_too_large", "shutting_down"),
+        *("tls_handshake_failed", "tls_required"),
         *("unknown_parameter", "unsupported_dialect", "unsupported_media_type", "unsupported_parameter"),
         *("unsupported_value", "upstream_auth_error", "upstream_bad_response", "upstream_connect_error"),
         *("upstream_connect_timeout", "upstream_dns_error", "upstream_error", "upstream_idle_timeout"),
