@@ -192,7 +192,7 @@ def test_a_handshake_has_the_time_of_a_head(served: Run, tmp_path: Path, papers:
             await connections(live, 0)
             return took
 
-    assert served(main()) >= 0.5
+    assert served(main()) >= 0.45  # the loop's clock has milliseconds
 
 
 def test_handshakes_count_as_connections(served: Run, tmp_path: Path, papers: Papers) -> None:
