@@ -39,12 +39,12 @@ class Tariff:
 
     def cost(self, usage: Usage, prompt: int = 0) -> float:
         """What this usage comes to; `prompt` is how many tokens the request has when the provider did not say."""
-        before = usage.prompt if usage.prompt is not None else prompt
+        before = prompt if usage.prompt is None else usage.prompt
         cached, written = usage.cached or 0, usage.cache_written or 0
-        tariff = self._for(before)
-        plain = max(0, before - cached - written)
+        tariff = self if self.beyond is None else self._for(before)
+        plain = before - cached - written
         return (
-            plain * tariff.input
+            (plain if plain > 0 else 0) * tariff.input
             + cached * tariff.cached
             + written * tariff.cache_written
             + (usage.completion or 0) * tariff.output

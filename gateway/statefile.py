@@ -61,7 +61,7 @@ class StateFile:
         self._path: str | None = None
         self._due = 0.0
         self._under_way: asyncio.Future[None] | None = None
-        self._broken = False
+        self._broken = self._warned = False
         self._jobs: SimpleQueue[tuple[_Job, Callable[[], object]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -79,7 +79,9 @@ class StateFile:
             await self._settled()
             return
         self._know(shared=False)
-        self._news("warning", "a restart forgets what was spent of budgets: set state.file")
+        if not self._warned:
+            self._warned = True
+            self._news("warning", "a restart forgets what was spent of budgets: set state.file")
 
     def sweep(self, now: float) -> None:
         """Write down what was spent, once a second, and learn what others have spent."""

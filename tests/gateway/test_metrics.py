@@ -13,9 +13,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.contract import Usage
+from gateway.exchange import Upstreams
 from gateway.exposition import LINES, exposition, pieces_of
+from gateway.gauges import gauges
 from gateway.log import Record
 from gateway.metrics import CODES, ERRORS_KEPT, FAMILIES, SECONDS, Figures, Metrics
+from gateway.prices import Tariff
+from gateway.purses import Budget, Owner
+from gateway.upstream import Sweep
 from gateway.vitals import VITALS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +53,41 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 def shown(text: str, name: str, **labels: str) -> float:
     return samples(text)[name, frozenset(labels.items())]
+
+
+def test_money_is_counted_by_model_and_by_key_where_it_is_known() -> None:
+    dollars, euros = Tariff(1, 2, 1, 1), Tariff(1, 2, 1, 1, "EUR")
+    spent = {"usage": Usage(10, 5), "tariff": dollars}
+    figures = counted(
+        record(key="app", cost=0.25, **spent),
+        record(key="web", cost=0.5, **spent),
+        record("strange", deployment="openai/*", cost=1.0, usage=Usage(1, 1), tariff=euros),
+        record("claude", key="app", usage=Usage(1, 1)),
+        record("claude", key="app", cost=0.0, **spent),
+    )
+    assert figures.counts["cost_total"] == {("grok", "USD"): 0.75, ("openai/*", "EUR"): 1.0}
+    assert figures.counts["key_cost_total"] == {("app", "USD"): 0.25, ("web", "USD"): 0.5}
+    text = text_of(figures)
+    assert shown(text, "sluiceway_cost_total", model="grok", currency="USD") == 0.75
+    assert shown(text, "sluiceway_key_cost_total", key="web", currency="USD") == 0.5
+
+
+@pytest.mark.parametrize(("shared", "spent"), [(True, 8.0), (False, 16.0)])
+def test_what_two_processes_spend_of_a_budget_adds_up_once(shared: bool, spent: float) -> None:
+    """Together they have spent 8: each knows it from the file, or each has spent 8 that the other does not know."""
+    figures = Figures()
+    for _ in range(2):
+        upstreams = Upstreams(Sweep(), lambda *_, **__: None)
+        purses = upstreams.counts.purses
+        purses.processes, purses.shared = 2, shared
+        owner = Owner("key", "app", "USD")
+        purses.adopt({owner: Budget(20, "USD", "day")})
+        purses[owner].settle(purses.clock(), 0, 8)
+        figures.add(Figures(gauges=gauges(upstreams, (), 0.0)))
+    text = text_of(figures)
+    labels = frozenset({"kind": "key", "name": "app", "currency": "USD"}.items())
+    assert samples(text)["sluiceway_budget", labels] == 20
+    assert samples(text)["sluiceway_budget_spent", labels] == spent
 
 
 def test_a_request_is_counted_by_model_status_and_code() -> None:

@@ -126,6 +126,7 @@ def test_without_a_file_each_of_several_grants_its_part_and_one_says_so(run: Cal
     async def main() -> None:
         process = Process(processes=4)
         await process.file.adopt(None)
+        await process.file.adopt(None)
         assert process.purses.share == 0.25
         assert process.news == ["warning: a restart forgets what was spent of budgets: set state.file"]
         process.pay(1)

@@ -9,9 +9,11 @@ from typing import Any
 
 import orjson
 import pytest
+from msgspec import structs
 
-from gateway.config.types import Adapter, Config, Deployment, ProviderEntry, RouteTarget, Routing
+from gateway.config.types import Adapter, Config, Deployment, Key, Limits, ProviderEntry, RouteTarget, Routing
 from gateway.metrics import SECONDS, Failure, Figures
+from gateway.purses import Budget
 from gateway.status import Now, Status, p95
 
 NASTY = "<script>alert('x')</script>&\"$name"
@@ -73,6 +75,33 @@ def test_a_model_shows_what_it_had() -> None:
     assert (grok["requests"], grok["failed"], grok["tokens"]) == (17, 3, 350)
     assert (models["fast"]["kind"], models["fast"]["targets"]) == ("routing", ["grok", "strict"])
     assert models["fast"]["requests"] == 0
+
+
+def test_money_is_shown_by_model_and_by_budget() -> None:
+    found = figures()
+    found.counts["cost_total"] = {("grok", "USD"): 1234.5, ("grok", "EUR"): 0.00123456, ("", "USD"): 0.5}
+    found.gauges["budget_spent"] = {("key", NASTY, "USD"): 21.0}
+    limits = Limits(budget=Budget(20, "USD", "day"))
+    keys = {NASTY: Key(hash="sha256:" + "0" * 64, limits=limits), "idle": Key(hash="sha256:" + "1" * 64, limits=limits)}
+    config = structs.replace(CONFIG, keys=keys)
+    shown = view(found, config=config)
+    assert shown["cost"] == {"USD": 1235.0, "EUR": 0.001235}
+    assert {each["name"]: each["cost"] for each in shown["models"]}["grok"] == {"USD": 1234.5, "EUR": 0.001235}
+    assert shown["budgets"] == [
+        {"kind": "key", "name": name, "spent": spent, "budget": 20, "currency": "USD", "per": "day"}
+        | {"begins_anew_in_seconds": 86_400 - (1_700_000_090 % 86_400)}
+        for name, spent in ((NASTY, 21.0), ("idle", 0.0))
+    ]
+    text = page(found, config=config)
+    assert "<h2>Budgets</h2>" in text
+    assert '<td class="n bad">21.00</td><td class="n">20 USD per day</td>' in text
+    assert "1,234.50 USD, 0.001235 EUR" in text
+    assert "<script" not in text
+
+
+def test_without_budgets_there_is_no_table_of_them() -> None:
+    assert view(figures())["budgets"] == []
+    assert "Budgets" not in page(figures())
 
 
 def test_rates_are_those_of_the_last_minute() -> None:
