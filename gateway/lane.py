@@ -109,7 +109,7 @@ class Lane:
         try:
             chat = known.dialect.open_request(body, headers)
             route = self._route(chat.model)
-            if route is None or not known.caller.may_use(chat.model) or not self._is_well(route, chat, now):
+            if route is None or not known.caller.may_use(chat.model):
                 return Taken.NO
             record = Record(
                 now, self.proxy.name(given.get(ID)), "POST", known.dialect.path, known.caller.key, chat.model[:200]
@@ -124,13 +124,6 @@ class Lane:
             return Taken.NO
         self.rides += 1
         return Taken.YES
-
-    def _is_well(self, route: Route, chat: ChatRequest, now: float) -> bool:
-        """Does the first attempt take one call, to an upstream that nothing speaks against?"""
-        attempt = route.steps[0].attempt
-        if attempt.target.emulate and wanted(attempt, chat) > 1:
-            return False
-        return self._snapshot.upstreams.health_of(attempt.deployment).clear(now, attempt.room)
 
     def _route(self, model: str) -> Route | None:
         """The route of a model name whose first attempt needs nothing but to be sent."""
@@ -169,10 +162,13 @@ class Ride:
         self._told = self._over = False
 
     def begin(self, route: Route, today: float) -> bool:
-        """Send it, unless no connection is open; raises GatewayError, with nothing taken, for what is refused."""
+        """Send it, if its upstream is well and has a connection open; what raises GatewayError has taken nothing."""
         proxy, record, upstreams = self._proxy, self._record, self._snapshot.upstreams
         step = route.steps[0]
         attempt = step.attempt
+        health = upstreams.health_of(attempt.deployment)
+        if not health.clear(record.began, attempt.room) or (attempt.target.emulate and wanted(attempt, self._chat) > 1):
+            return False
         record.deployment, record.choice = attempt.name, step.why
         stamp = Stamp(record.id.removeprefix("req_"), int(today))
         deadline = record.began + min(route.total, attempt.stream_limits.total)
@@ -185,7 +181,7 @@ class Ride:
         except GatewayError:
             going.endpoint.unused(connection)
             raise
-        self._visit = Visit(upstreams.health_of(attempt.deployment), record.began, retry=False, placed=False)
+        self._visit = Visit(health, record.began, retry=False, placed=False)
         self._going, self._connection = going, connection
         proxy.active += 1
         self._client.ride = self

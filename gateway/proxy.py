@@ -201,7 +201,8 @@ class Proxy:
         settle(got, snapshot.upstreams, None)
         record.usage, record.tariff = got.usage, got.attempt.tariff
         record.status, record.sent = 200, len(got.body)
-        client.write(answer(200, headers, got.body, keep_alive=stays))
+        headers["content-type"], headers["content-length"] = "application/json", str(record.sent)
+        client.write(head(200, headers, keep_alive=stays) + got.body)
 
     async def _stream(
         self, request: Request, snapshot: Snapshot, got: Answer, pump: Flow, record: Record

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import cached_property
 from urllib.parse import urlsplit
 
 from gateway.egress import Proxy, host_header, socket_path
@@ -39,7 +40,6 @@ class Endpoint:
         self._heads: dict[Hashable, bytes] = {}
         self._origin = origin
         self._retired = False
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.stale_retries = 0
         self._fixed = f"host: {host_header(origin)}\r\n{lines(headers)}"
 
@@ -70,11 +70,10 @@ class Endpoint:
         start = self._heads.get(key)
         return None if start is None else b"%bcontent-length: %d\r\n\r\n" % (start, length)
 
-    def _now(self) -> float:
-        """The loop's time; the loop is asked for once, since on Python 3.11 each asking is a system call."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop.time()
+    @cached_property
+    def _now(self) -> Callable[[], float]:
+        """The loop's clock, asked for once, since on Python 3.11 each asking is a system call."""
+        return asyncio.get_running_loop().time
 
     def idle(self) -> Connection | None:
         """A connection that is open and was not idle for too long, if there is one."""
