@@ -1,9 +1,12 @@
 """`python -m benchmarks`: measure, print tables, keep the figures, draw them.
 
-python -m benchmarks                                        everything, in about ten minutes
-python -m benchmarks -s json:16 paced:400 -c nginx sluiceway -r 5
-python -m benchmarks guard                                  is it still fast? 1 when it is not
-python -m benchmarks report                                 the tables and the drawing of what was measured
+    python -m benchmarks                                        everything, in about twenty minutes
+    python -m benchmarks -s json:16 paced:400 -c nginx sluiceway -r 5
+    python -m benchmarks guard                                  is it still fast? 1 when it is not
+    python -m benchmarks report                                 the tables and the drawing of what was measured
+    python -m benchmarks publish                                the same, into docs/performance.*
+
+Several runs fill one results.json: a scenario that is measured again replaces itself.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from benchmarks.native import CannotBuild
 from benchmarks.running import Effort, measure
 from benchmarks.scenarios import Scenario
 
+MEASURED = "## As measured\n"
 OUT = ROOT / ".bench"
 
 
@@ -29,8 +33,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     out = options.out.resolve()
     try:
-        if options.verb == "report":
+        if options.verb in {"report", "publish"}:
             _report(out)
+            if options.verb == "publish":
+                _publish(out)
             return 0
         with Lineup(out, homes=dict(options.homes)) as lineup:
             if options.verb == "guard":
@@ -55,12 +61,18 @@ def _measure(lineup: Lineup, options: argparse.Namespace) -> None:
 
 def _report(folder: Path) -> None:
     kept = results.read(folder / "results.json")
-    tables = [
-        report.scenario(row, kept.scenarios[row.name]) for row in scenarios.SCENARIOS if row.name in kept.scenarios
-    ]
-    (folder / "results.md").write_text("\n\n".join([report.overview(kept), *tables]) + "\n")
+    (folder / "results.md").write_text(report.measured_on(kept))
     (folder / "results.svg").write_text(plot.draw(kept))
     _say(f"{report.overview(kept)}\n\nresults.json, results.md and results.svg are in {folder}")
+
+
+def _publish(folder: Path) -> None:
+    """Put the drawing and the figures beside the page, and the tables at its end."""
+    page = ROOT / "docs" / "performance.md"
+    kept, mark, _ = page.read_text().partition(MEASURED)
+    page.write_text(f"{kept}{mark}\n{(folder / 'results.md').read_text()}")
+    for kind in ("svg", "json"):
+        page.with_suffix(f".{kind}").write_text((folder / f"results.{kind}").read_text())
 
 
 def _rows(names: Sequence[str]) -> list[Scenario]:
@@ -80,7 +92,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     made = argparse.ArgumentParser(
         "benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("verb", nargs="?", choices=("run", "guard", "report"), default="run")
+    made.add_argument("verb", nargs="?", choices=("run", "guard", "report", "publish"), default="run")
     made.add_argument("-s", "--scenarios", nargs="+", metavar="NAME", choices=scenarios.BY_NAME, default=[])
     made.add_argument("-c", "--contestants", nargs="+", metavar="NAME", choices=contestants.BY_NAME, default=[])
     made.add_argument("-r", "--rounds", type=int, default=3)

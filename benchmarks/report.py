@@ -109,5 +109,17 @@ def overview(results: Results) -> str:
     return table(lines)
 
 
+def measured_on(results: Results) -> str:
+    """Everything, as the last section of a document."""
+    machine, rows = results.machine, [row for row in SCENARIOS if row.name in results.scenarios]
+    day = max(results.scenarios[row.name].at for row in rows)[:10]
+    about = (
+        f"Last on {day}, {machine['cores']} cores of {machine['cpu']}, {machine['system']}, Python {machine['python']}."
+        " Medians; a dash is for who was left out, for the reason below."
+    )
+    details = (scenario(row, results.scenarios[row.name]) for row in rows)
+    return "\n\n".join([about, overview(results), *details]) + "\n"
+
+
 def _has(measured: Measured, figure: str) -> bool:
     return any(measured.figures(name, figure) for name in measured.contestants)
