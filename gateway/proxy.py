@@ -253,9 +253,8 @@ class Proxy:
         dialect = self._dialects.get(path)
         allowed = "POST" if dialect else "GET"
         if dialect is None and path not in {MODELS, CAPABILITIES} and not path.startswith(MODELS + "/"):
-            raise GatewayError(
-                "There is nothing at this path.", status=404, kind="invalid_request_error", code="not_found"
-            )
+            message = f"There is nothing at this path. Answered are: {', '.join((*self._dialects, MODELS))}."
+            raise GatewayError(message, status=404, kind="invalid_request_error", code="not_found")
         if request.head.method != allowed:
             message = f"Only {allowed} is allowed here."
             raise GatewayError(message, status=405, kind="invalid_request_error", code="method_not_allowed")

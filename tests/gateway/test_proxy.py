@@ -60,6 +60,15 @@ def test_every_refusal_has_openais_shape(
     assert "server" not in reply.headers
 
 
+def test_a_client_of_another_api_is_told_what_is_answered(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        async with gateway_and_demo(tmp_path) as (live, _):
+            error = (await live.get("/v1/responses", "POST")).error
+            assert "/v1/chat/completions, /v1/models" in error["message"]
+
+    run(main())
+
+
 def test_a_sane_request_id_is_echoed_and_an_odd_one_replaced(run: Run, tmp_path: Path) -> None:
     given = ["abc-1._X", "a b", "x" * 129, "é", ""]
     replies = asked(run, tmp_path, *[("/v1/models", "GET", {"X-Request-ID": each}) for each in given])
