@@ -59,17 +59,20 @@ class Ride(Protocol):
 class FastClient(Client):
     """A client connection whose one task serves its requests one after the other, unless the lane takes them.
 
-    `ride` is the request on the lane. What aiohttp's parser has is counted, to know when it holds no part of a request.
+    `ride` is the request on the lane, `due` the size of one that is held until all of it is there. What aiohttp's
+    parser has is counted, to know when it holds no part of a request.
     """
 
-    __slots__ = ("_fed", "_head_size", "_held", "_later", "_resume", "ride")
+    __slots__ = ("_fed", "_head_size", "_held", "_later", "_resume", "_size", "due", "ride")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.ride: Ride | None = None
         self._fed = 0
         self._head_size = 0
-        self._held = b""
+        self._held: list[bytes] = []
+        self._size = 0
+        self.due = 0
         self._later = b""
         self._resume: Callable[[], Awaitable[web.StreamResponse]] | None = None
 
@@ -82,12 +85,16 @@ class FastClient(Client):
         lane = self._front.lane
         if lane is not None and not (self._fed or self.busy or self._force_close or self._close):
             if self._held:
-                data, self._held = self._held + data, b""
+                self._held.append(data)
+                self._size += len(data)
+                if self._size < self.due:
+                    return
+                data, self._held = b"".join(self._held), []
             taken = lane.take(self, data)
             if taken is Taken.YES:
                 return
             if taken is Taken.MORE:
-                self._held = data
+                self._held, self._size = [data], len(data)
                 self._hears()
                 return
         self._parse(data)
@@ -101,7 +108,7 @@ class FastClient(Client):
     def sweep(self, now: float) -> None:
         """Let the parser and its timers have a body that does not come at once."""
         if self._held:
-            data, self._held = self._held, b""
+            data, self._held = b"".join(self._held), []
             self._parse(data)
         super().sweep(now)
 

@@ -104,7 +104,7 @@ class Taken(Enum):
 
     YES = "it is under way"
     NO = "let the parser have them"
-    MORE = "the rest of a small body is missing"
+    MORE = "the rest of it is to be held until all is there"
 
 
 KEEP = Written(True)

@@ -24,7 +24,7 @@ from gateway.errors import GatewayError, UpstreamError, UpstreamReset
 from gateway.exchange import Answer, Exchange
 from gateway.fan import wanted
 from gateway.fastlane import FastClient, Parsed
-from gateway.front import READ_BUFFER, Request, Taken
+from gateway.front import Request, Taken
 from gateway.log import Record
 from gateway.proxy import READABLE, Begun, Proxy, Snapshot
 from gateway.routes import Route
@@ -38,6 +38,8 @@ LENGTH, KEY, ID = "content-length", "idempotency-key", "x-request-id"
 UNLIKE = ("traceparent", "tracestate", "expect", "transfer-encoding")
 MOST_HEADS = 1024
 MOST_DIGITS = 8
+# A body that comes in pieces is held up to this size and to the next sweep; then parser, timers and ledger have it.
+MOST_HELD = 1024 * 1024
 
 
 class Known(NamedTuple):
@@ -95,9 +97,10 @@ class Lane:
         length = given.get(LENGTH, "")
         if len(given) * 3 + 1 != len(parts) or not length.isdigit() or len(length) > MOST_DIGITS:
             return Taken.NO
-        missing = end + 4 + int(length) - len(data)
-        if missing:
-            return Taken.MORE if missing > 0 and int(length) <= READ_BUFFER else Taken.NO
+        size = int(length)
+        client.due = end + 4 + size
+        if len(data) != client.due or size > self.proxy.bounds.max_body:
+            return Taken.MORE if len(data) < client.due and size <= MOST_HELD else Taken.NO
         return self._begin(client, known, given, data[end + 4 :])
 
     def _begin(self, client: FastClient, known: Known, given: Mapping[str, str], body: bytes) -> Taken:

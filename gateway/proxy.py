@@ -82,7 +82,7 @@ class Proxy:
         self.active = 0
         self._dialects = dialects
         self._log = log
-        self._bounds = bounds
+        self.bounds = bounds
         self.metrics = Metrics()
         self.metrics.adopt(snapshot.router.names)
         self.ledger = Ledger(snapshot.config.server.max_buffered)
@@ -104,7 +104,7 @@ class Proxy:
     def adopt(self, snapshot: Snapshot, bounds: Bounds) -> None:
         """Serve the next requests by another configuration."""
         self.snapshot = snapshot
-        self._bounds = bounds
+        self.bounds = bounds
         self.ledger.limit = snapshot.config.server.max_buffered
         self.key_limits.adopt(snapshot.config, self._loop.time(), snapshot.router.tariff)
         self.metrics.adopt(snapshot.router.names)
@@ -269,7 +269,7 @@ class Proxy:
         return caller
 
     async def _read_chat(self, request: Request, snapshot: Snapshot, dialect: Dialect, record: Record) -> ChatRequest:
-        body = await read_body(request, self._bounds, self.ledger)
+        body = await read_body(request, self.bounds, self.ledger)
         record.received = record.reserved = len(body)
         record.read = time.perf_counter()
         headers = request.head.headers

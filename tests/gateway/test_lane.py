@@ -167,6 +167,25 @@ def test_a_body_that_comes_in_pieces_is_waited_for(run: Run, tmp_path: Path) -> 
     assert len(driven(run, tmp_path, act)) == 4
 
 
+@pytest.mark.parametrize(("size", "ridden"), [(400_000, True), (1_200_000, False)])
+def test_a_large_body_is_held_to_a_limit(run: Run, tmp_path: Path, size: int, ridden: bool) -> None:
+    async def act(live: Live, line: Line) -> None:
+        assert (await line.asks(body("x" * size))).status == 200
+        assert rides() == ridden
+
+    [seen] = driven(run, tmp_path, act)
+    assert seen.endswith(body("x" * size, model="upstream-model").partition(b",")[2])
+
+
+def test_a_body_over_the_limit_is_refused_here_too(run: Run, tmp_path: Path) -> None:
+    async def act(live: Live, line: Line) -> None:
+        reply = await line.asks(body("x" * 2000))
+        assert (reply.status, reply.error["code"]) == (413, "request_too_large")
+        assert rides() == 0
+
+    assert driven(run, tmp_path, act, content={"server": {"max_body": "1KiB"}}) == []
+
+
 def test_requests_in_one_piece_are_answered_in_order(run: Run, tmp_path: Path) -> None:
     async def act(live: Live, line: Line) -> None:
         line.send(b"".join(line.request(body(), x_request_id=f"one-{number}") for number in range(3)))
