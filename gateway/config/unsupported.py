@@ -23,9 +23,7 @@ def _starts(*prefixes: str) -> Callable[[Node], bool]:
 
 
 # Only shrinks: whoever builds one of these takes its row out.
-UNSUPPORTED: tuple[Unsupported, ...] = (
-    Unsupported("server.demo", "only host:port", _starts("unix:", "fd:")),
-)
+UNSUPPORTED: tuple[Unsupported, ...] = (Unsupported("server.demo", "only host:port", _starts("unix:", "fd:")),)
 
 
 def check_supported(tree: Node, found: Findings) -> None:
