@@ -124,12 +124,10 @@ class FastClient(Client):
             self._catch_up()
 
     def leave_lane(self, resume: Callable[[], Awaitable[web.StreamResponse]]) -> None:
-        """The request on the lane goes on in the connection's task."""
-        self.ride = None
+        """The request on the lane goes on in the connection's task; until that runs, the ride answers for it."""
         self._resume = resume
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-        self._catch_up()
 
     async def start(self) -> None:
         """Serve until the connection is to be closed; cancelled when the client leaves."""
@@ -142,7 +140,8 @@ class FastClient(Client):
                 finally:
                     self._waiter = None
             if self._resume is not None:
-                resume, self._resume = self._resume, None
+                resume, self._resume, self.ride = self._resume, None, None
+                self._catch_up()
                 try:
                     response = await resume()
                 finally:
@@ -186,7 +185,7 @@ class FastClient(Client):
             self.data_received(later)
 
     def _process_keepalive(self) -> None:
-        if self.ride is None:
+        if self.ride is None and not self._held:
             super()._process_keepalive()
         else:
             self._keepalive_handle = None

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
+from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 
@@ -162,6 +163,7 @@ class Ride:
         self._chat = chat
         self._record = record
         self._got: Answer | None = None
+        self._visit: Visit | None = None
         self._told = self._over = False
 
     def begin(self, route: Route, today: float) -> bool:
@@ -217,7 +219,9 @@ class Ride:
             # The others have been idle for longer: none of them is taken for the second try.
             self._going.endpoint.let_idle_go()
             self._going.endpoint.stale_retries += 1
+            assert self._visit is not None
             self._visit.leave(self._now())
+            self._visit = None
             self._leave(None)
         else:
             self._fail(error)
@@ -232,7 +236,8 @@ class Ride:
         else:
             self._told = True
             self._going.call.abort()
-            self._visit.leave(self._now())
+            if self._visit is not None:
+                self._visit.leave(self._now())
             self._record.code = "client_disconnect"
         self._proxy.finish(self._record, self._lease)
 
@@ -250,6 +255,7 @@ class Ride:
 
     def _answer(self, got: Answer) -> None:
         proxy, record, pump = self._proxy, self._record, got.pump
+        assert self._visit is not None
         self._visit.answered()
         got.visit = self._visit
         self._got = got
@@ -277,14 +283,17 @@ class Ride:
         del self._going
 
     def _fail(self, error: UpstreamError) -> None:
+        assert self._visit is not None
         self._going.call.abort()
         self._leave(Failed(self._visit, error))
 
     def _leave(self, failed: Failed | None) -> None:
         """Go on in the ordinary way, with what is known by now."""
-        self._over = True
-        self._proxy.active -= 1
         known = self._known
         begun = Begun(self._record, self._snapshot, known.dialect, self._chat, self._lease, failed)
-        request = Parsed(known.message, EMPTY_PAYLOAD, self._client)
-        self._client.leave_lane(partial(self._proxy.handle, request, begun))
+        self._client.leave_lane(partial(self._go_on, Parsed(known.message, EMPTY_PAYLOAD, self._client), begun))
+
+    async def _go_on(self, request: Parsed, begun: Begun) -> web.StreamResponse:
+        self._over = True
+        self._proxy.active -= 1
+        return await self._proxy.handle(request, begun)

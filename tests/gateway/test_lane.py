@@ -14,7 +14,7 @@ import pytest
 from livegateway import Live, Reply, gateway_before, read_reply
 from upstreams import ScriptedUpstream, answer, event
 
-from gateway.fastlane import possible
+from gateway.fastlane import FastClient, possible
 from gateway.lane import Lane
 from gateway.proxy import Proxy
 
@@ -320,6 +320,28 @@ def test_a_client_that_leaves_takes_its_request_with_it(run: Run, tmp_path: Path
         assert Seen.last.proxy.held == 0
 
     driven(run, tmp_path, act, [{"stall": True}])
+
+
+@pytest.mark.parametrize("script", [[{"t": answer("{}", "503 Service Unavailable")}], [{"rst": True}]])
+def test_a_client_that_leaves_while_its_request_changes_over_leaves_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: Any
+) -> None:
+    leave = FastClient.leave_lane
+
+    def gone_first(client: FastClient, resume: Any) -> None:
+        client.abort()
+        leave(client, resume)
+
+    monkeypatch.setattr(FastClient, "leave_lane", gone_first)
+
+    async def act(live: Live, line: Line) -> None:
+        line.send(line.request(body()))
+        await live.logged(1, code="client_disconnect")
+        proxy = Seen.last.proxy
+        assert (proxy.active, proxy.held) == (0, 0)
+        assert proxy.snapshot.upstreams.health_of("m").active == 0
+
+    driven(run, tmp_path, act, script)
 
 
 def test_a_provider_that_stays_silent_is_given_up_in_time(run: Run, tmp_path: Path) -> None:
