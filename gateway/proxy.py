@@ -129,7 +129,7 @@ class Proxy:
             dialect = self._dialects.get(record.path)
             if dialect is None:
                 return self._list(request, snapshot, caller, record)
-            if self.learn is not None and self.tracer is None and self.shared_keys is None:
+            if self.learn is not None and self.tracer is None:
                 self.learn(request, caller, dialect)
             chat = await self._read_chat(request, snapshot, dialect, record)
             if not caller.may_use(chat.model):
