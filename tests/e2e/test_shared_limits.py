@@ -92,7 +92,8 @@ def test_of_a_thousand_requests_to_two_gateways_exactly_those_within_the_limit_a
             assert 120 <= len(let_in) <= 120 + math.ceil(span * 2)
             assert {reply.headers["x-ratelimit-limit-requests"] for reply in replies} == {"120"}
             assert {reply.headers["x-ratelimit-remaining-requests"] for reply in refused} == {"0"}
-            assert all(0 < int(reply.headers["retry-after-ms"]) <= 500 for reply in refused)
+            # Half a second by Redis; where that was late, a whole one by this process's half of the limit.
+            assert all(0 < int(reply.headers["retry-after-ms"]) <= 1000 for reply in refused)
             assert not any("x-gateway-state" in reply.headers for reply in replies)
             assert [await metric(each, "sluiceway_state_degraded") for each in both] == [0, 0]
 
