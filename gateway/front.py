@@ -116,7 +116,7 @@ class Client(web.RequestHandler):
 
     __slots__ = (
         *("_front", "_head_since", "_raw", "_reading", "_under", "_unread", "_unread_since", "_wire"),
-        *("busy", "pump", "quiet_since", "unknown"),
+        *("busy", "pump", "quiet_since"),
     )
 
     def __init__(self, front: Front, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
@@ -144,8 +144,6 @@ class Client(web.RequestHandler):
         self.busy = False
         self.quiet_since = 0.0
         self.pump: Any = None
-        # The fixed part of a head that the lane has not seen yet.
-        self.unknown = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -68,11 +68,11 @@ class Lane:
         self._routes: dict[str, Route | None] = {}
 
     def learn(self, request: Request, caller: Caller, dialect: Dialect) -> None:
-        """This request's head was let in."""
-        client, message = request.client, request.head
-        fixed, client.unknown = client.unknown, b""
-        headers = message.headers
-        if not fixed or message.should_close or message.version != (1, 1) or any(name in headers for name in UNLIKE):
+        """This request's head was let in. It is kept as the parser has read it, whatever bytes it was read from."""
+        message, headers = request.head, request.head.headers
+        if message.should_close or message.version != (1, 1) or message.path != dialect.path:
+            return
+        if any(name in headers for name in UNLIKE):
             return
         if self._snapshot is not self.proxy.snapshot:
             self._snapshot = self.proxy.snapshot
@@ -83,16 +83,16 @@ class Lane:
         names = (*READABLE, *self._snapshot.router.headers)
         kept = {name: headers[name] for name in names if name in headers and name != KEY}
         marks = None if self._snapshot.cors is None else self._snapshot.cors.marks(headers)
-        self._heads[fixed] = Known(message, caller, dialect, kept, marks)
+        lines = [b"\r\n%b: %b" % line for line in message.raw_headers]
+        head = b"%b %b HTTP/1.1%b\r\n" % (message.method.encode(), message.path.encode(), b"".join(lines))
+        self._heads[b"".join(VARIABLE.split(head)[::3])] = Known(message, caller, dialect, kept, marks)
 
     def take(self, client: FastClient, data: bytes) -> Taken:
         """Send the request that these bytes are, if it is plain."""
         end = data.find(b"\r\n\r\n")
         parts = VARIABLE.split(data[: end + 2])
-        fixed = b"".join(parts[::3])
-        known = self._heads.get(fixed)
+        known = self._heads.get(b"".join(parts[::3]))
         if known is None or self._snapshot is not self.proxy.snapshot:
-            client.unknown = fixed if end > 0 else b""
             return Taken.NO
         given = {name.decode().lower(): value.decode() for name, value in zip(parts[1::3], parts[2::3], strict=True)}
         length = given.get(LENGTH, "")

@@ -230,6 +230,40 @@ def test_another_key_is_not_let_in_by_a_head_that_is_almost_known(run: Run, tmp_
     driven(run, tmp_path, act)
 
 
+def test_a_refused_head_is_not_let_in_behind_one_that_was(run: Run, tmp_path: Path) -> None:
+    """On one connection, in every order and in every way that a request can take."""
+
+    async def act(live: Live, line: Line) -> None:
+        for way in range(4):
+            line = Line(live.port, *await asyncio.open_connection("127.0.0.1", live.port))
+            assert (await line.asks(body(), Authorization="Bearer sk-bad")).status == 401
+            if way == 0:
+                assert (await line.asks(body())).status == 200
+            elif way == 1:
+                assert (await line.asks(body(), x_odd="1")).status == 200
+            elif way == 2:
+                assert (await line.asks(body(), tracestate="a=b")).status == 200
+            else:
+                line.send(line.request(body()) * 2)
+                assert [(await line.reply()).status for _ in range(2)] == [200, 200]
+            for _ in range(2):
+                assert (await line.asks(body(), Authorization="Bearer sk-bad")).status == 401
+                line = Line(live.port, *await asyncio.open_connection("127.0.0.1", live.port))
+
+    driven(run, tmp_path, act)
+
+
+def test_a_head_in_an_odd_form_is_read_by_the_parser_each_time(run: Run, tmp_path: Path) -> None:
+    async def act(live: Live, line: Line) -> None:
+        odd = line.request(body()).replace(b"Content-Type: ", b"Content-Type:   ")
+        for _ in range(3):
+            line.send(odd)
+            assert (await line.reply()).status == 200
+        assert rides() == 0
+
+    assert len(driven(run, tmp_path, act)) == 3
+
+
 def test_a_reload_forgets_what_was_known(run: Run, tmp_path: Path) -> None:
     async def act(live: Live, line: Line) -> None:
         assert (await line.asks(body())).status == 200
