@@ -138,11 +138,14 @@ class Anything(dict[str, str]):
 Path_ = tuple[str | int, ...]
 
 
+FILES = ("file", "ca_file", "cert", "key", "client_ca")
+
+
 def places(value: Any, path: Path_ = ()) -> list[Path_]:
     """Every path into the document, except those whose value names a file."""
     found = [path] if path else []
     for key, child in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        if key not in ("file", "ca_file", "cert", "key", "client_ca"):
+        if key not in FILES:
             found += places(child, (*path, key))
     return found
 
@@ -198,12 +201,7 @@ def test_a_file_with_every_option_is_good_for_both() -> None:
 
 
 def test_that_file_has_every_option_of_the_types() -> None:
-    used = {key for path in places(WHOLE) for key in path if isinstance(key, str)} | {
-        "cert",
-        "key",
-        "client_ca",
-        "ca_file",
-    }
+    used = {key for path in places(WHOLE) for key in path if isinstance(key, str)} | set(FILES)
     for name, definition in schema()["$defs"].items():
         assert set(definition["properties"]) - used - {"credentials", "session_token", "client_secret"} == set(), name
 
