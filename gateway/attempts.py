@@ -57,7 +57,7 @@ class Failed(NamedTuple):
     """A first attempt that was made already, at the first step of the route."""
 
     visit: Visit
-    error: UpstreamError
+    error: Exception
 
 
 async def first_answer(
@@ -274,13 +274,14 @@ class _Journey:
         if span is not None:
             span.fail(error)
 
-    def _note(self, step: Step, attempt: Attempt, visit: Visit, error: UpstreamError, span: Span | None = None) -> None:
-        """Write a failed attempt down wherever it counts."""
+    def _note(self, step: Step, attempt: Attempt, visit: Visit, error: Exception, span: Span | None = None) -> None:
+        """Write a failed attempt down wherever it counts: a fault of our own is none of the upstream's."""
+        now, tries = self._loop.time(), self._tries
+        visit.leave(now)
+        if not isinstance(error, UpstreamError):
+            return
         if span is not None:
             span.fail(error)
-        now = self._loop.time()
-        visit.leave(now)
-        tries = self._tries
         tries.last, tries.why = attempt.name, step.why
         tries.made.append(f"{attempt.name}={error.details.get('upstream_status') or error.code}")
         _account_for(error, attempt, visit.health, self._upstreams.news, now)

@@ -15,7 +15,7 @@ from aiohttp import StreamReader, web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
-from gateway.front import LINGER, Client, Taken, parse_error
+from gateway.front import LINGER, READ_BUFFER, Client, Taken, parse_error
 
 NEEDED = frozenset(
     (
@@ -59,11 +59,11 @@ class Ride(Protocol):
 class FastClient(Client):
     """A client connection whose one task serves its requests one after the other, unless the lane takes them.
 
-    `ride` is the request on the lane, `due` the size of one that is held until all of it is there. What aiohttp's
-    parser has is counted, to know when it holds no part of a request.
+    `ride` is the request on the lane, `due` the size of one that is held until all of it is there, `lent` what the
+    ledger has lent for it. What aiohttp's parser has is counted, to know when it holds no part of a request.
     """
 
-    __slots__ = ("_fed", "_head_size", "_held", "_later", "_resume", "_size", "due", "ride")
+    __slots__ = ("_fed", "_head_size", "_held", "_later", "_resume", "_size", "due", "lent", "ride")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -73,14 +73,15 @@ class FastClient(Client):
         self._held: list[bytes] = []
         self._size = 0
         self.due = 0
+        self.lent = 0
         self._later = b""
         self._resume: Callable[[], Awaitable[web.StreamResponse]] | None = None
 
     def data_received(self, data: bytes) -> None:
-        if self.ride is not None:
-            if not self._later and self.transport is not None:
-                self.transport.pause_reading()
+        if self.ride is not None or self._later:
             self._later += data
+            if len(self._later) > READ_BUFFER and self.transport is not None:
+                self.transport.pause_reading()
             return
         lane = self._front.lane
         if lane is not None and not (self._fed or self.busy or self._force_close or self._close):
@@ -89,7 +90,7 @@ class FastClient(Client):
                 self._size += len(data)
                 if self._size < self.due:
                     return
-                data, self._held = b"".join(self._held), []
+                data = self._whole()
             taken = lane.take(self, data)
             if taken is Taken.YES:
                 return
@@ -101,6 +102,8 @@ class FastClient(Client):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         ride, self.ride = self.ride, None
+        if self._held:
+            self._whole()
         super().connection_lost(exc)
         if ride is not None:
             ride.abandon()
@@ -108,8 +111,7 @@ class FastClient(Client):
     def sweep(self, now: float) -> None:
         """Let the parser and its timers have a body that does not come at once."""
         if self._held:
-            data, self._held = b"".join(self._held), []
-            self._parse(data)
+            self._parse(self._whole())
         super().sweep(now)
 
     def end_ride(self, *, stays: bool) -> None:
@@ -121,7 +123,7 @@ class FastClient(Client):
             return
         self._await_next(self._loop.time() + self._keepalive_timeout)
         if self._later:
-            self._catch_up()
+            self._loop.call_soon(self._catch_up)
 
     def leave_lane(self, resume: Callable[[], Awaitable[web.StreamResponse]]) -> None:
         """The request on the lane goes on in the connection's task; until that runs, the ride answers for it."""
@@ -140,10 +142,12 @@ class FastClient(Client):
                 finally:
                     self._waiter = None
             if self._resume is not None:
-                resume, self._resume, self.ride = self._resume, None, None
-                self._catch_up()
+                going = self._resume()
+                self._resume = self.ride = None
+                if self._later:
+                    loop.call_soon(self._catch_up)
                 try:
-                    response = await resume()
+                    response = await going
                 finally:
                     self.rest()
             else:
@@ -176,6 +180,14 @@ class FastClient(Client):
         length = message.headers.get("Content-Length", "0")
         if self._head_size > 3 and not message.chunked and self._fed == self._head_size + int(length):
             self._fed = 0
+
+    def _whole(self) -> bytes:
+        """What was held, which is held no longer."""
+        data, self._held = b"".join(self._held), []
+        if self._front.lane is not None:
+            self._front.lane.give_back(self.lent)
+        self.lent = 0
+        return data
 
     def _catch_up(self) -> None:
         """Take what came while a request was on the lane."""

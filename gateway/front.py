@@ -97,6 +97,7 @@ class Lane(Protocol):
     """A shorter way for plain requests; `gateway.lane` has it, `gateway.fastlane` the connections for it."""
 
     def take(self, client: Any, data: bytes) -> Taken: ...
+    def give_back(self, size: int) -> None: ...
 
 
 class Taken(Enum):
@@ -116,7 +117,7 @@ class Client(web.RequestHandler):
 
     __slots__ = (
         *("_front", "_head_since", "_raw", "_reading", "_under", "_unread", "_unread_since", "_wire"),
-        *("busy", "pump", "quiet_since"),
+        *("busy", "pump", "quiet_since", "taught"),
     )
 
     def __init__(self, front: Front, server: web.Server, loop: asyncio.AbstractEventLoop) -> None:
@@ -144,6 +145,8 @@ class Client(web.RequestHandler):
         self.busy = False
         self.quiet_since = 0.0
         self.pump: Any = None
+        # How many heads the lane has learned from it.
+        self.taught = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

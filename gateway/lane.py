@@ -29,15 +29,19 @@ from gateway.front import Request, Taken
 from gateway.log import Record
 from gateway.proxy import READABLE, Begun, Proxy, Snapshot
 from gateway.routes import Route
-from gateway.upstream.call import fault
 from gateway.visits import Visit
 
 # Lines that differ from request to request; every other byte of a head must have been seen before.
 VARIABLE = re.compile(rb"\r\n(?i:(content-length|idempotency-key|x-request-id)): ?([\w.:=+/-]{1,128})(?=\r\n)")
+# One of them that is still there has a value of another form; it must not be taken for a head without it.
+ODD = re.compile(rb"\r\n(?i:content-length|idempotency-key|x-request-id):")
 LENGTH, KEY, ID = "content-length", "idempotency-key", "x-request-id"
 # With their trace contexts no two heads are alike.
 UNLIKE = ("traceparent", "tracestate", "expect", "transfer-encoding")
 MOST_HEADS = 1024
+LARGEST_HEAD = 8 * 1024
+# A connection that teaches more heads than this has one that is never the same.
+MOST_TAUGHT = 8
 MOST_DIGITS = 8
 # A body that comes in pieces is held up to this size and to the next sweep; then parser, timers and ledger have it.
 MOST_HELD = 1024 * 1024
@@ -68,12 +72,18 @@ class Lane:
         self._routes: dict[str, Route | None] = {}
 
     def learn(self, request: Request, caller: Caller, dialect: Dialect) -> None:
-        """This request's head was let in. It is kept as the parser has read it, whatever bytes it was read from."""
-        message, headers = request.head, request.head.headers
+        """This request was let in. Its head is kept as the parser has read it, whatever bytes it was read from."""
+        client, message, headers = request.client, request.head, request.head.headers
         if message.should_close or message.version != (1, 1) or message.path != dialect.path:
             return
-        if any(name in headers for name in UNLIKE):
+        if client.taught >= MOST_TAUGHT or any(name in headers for name in UNLIKE):
             return
+        lines = [b"\r\n%b: %b" % line for line in message.raw_headers]
+        head = b"%b %b HTTP/1.1%b\r\n" % (message.method.encode(), message.path.encode(), b"".join(lines))
+        fixed = b"".join(VARIABLE.split(head)[::3])
+        if len(fixed) > LARGEST_HEAD or ODD.search(fixed):
+            return
+        client.taught += 1
         if self._snapshot is not self.proxy.snapshot:
             self._snapshot = self.proxy.snapshot
             self._heads.clear()
@@ -83,9 +93,7 @@ class Lane:
         names = (*READABLE, *self._snapshot.router.headers)
         kept = {name: headers[name] for name in names if name in headers and name != KEY}
         marks = None if self._snapshot.cors is None else self._snapshot.cors.marks(headers)
-        lines = [b"\r\n%b: %b" % line for line in message.raw_headers]
-        head = b"%b %b HTTP/1.1%b\r\n" % (message.method.encode(), message.path.encode(), b"".join(lines))
-        self._heads[b"".join(VARIABLE.split(head)[::3])] = Known(message, caller, dialect, kept, marks)
+        self._heads[fixed] = Known(message, caller, dialect, kept, marks)
 
     def take(self, client: FastClient, data: bytes) -> Taken:
         """Send the request that these bytes are, if it is plain."""
@@ -100,9 +108,22 @@ class Lane:
             return Taken.NO
         size = int(length)
         client.due = end + 4 + size
-        if len(data) != client.due or size > self.proxy.bounds.max_body:
-            return Taken.MORE if len(data) < client.due and size <= MOST_HELD else Taken.NO
-        return self._begin(client, known, given, data[end + 4 :])
+        if len(data) == client.due and size <= self.proxy.bounds.max_body:
+            return self._begin(client, known, given, data[end + 4 :])
+        return Taken.MORE if len(data) < client.due and self._may_hold(client, size) else Taken.NO
+
+    def _may_hold(self, client: FastClient, size: int) -> bool:
+        """Is there room for a body of which a part has come? The client gives the room back."""
+        ledger = self.proxy.ledger
+        if size > min(MOST_HELD, self.proxy.bounds.max_body, ledger.limit - ledger.held):
+            return False
+        ledger.take(size)
+        client.lent = size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """What was held is held no longer."""
+        self.proxy.ledger.give_back(size)
 
     def _begin(self, client: FastClient, known: Known, given: Mapping[str, str], body: bytes) -> Taken:
         today = time.time()
@@ -121,12 +142,12 @@ class Lane:
             record.read, record.stream, record.marks = read, chat.stream, known.marks
             record.received = record.reserved = len(body)
             ride = Ride(self.proxy, self._snapshot, client, known, chat, record)
-            if not ride.begin(route, today):
+            if not ride.prepare(route, today):
                 return Taken.NO
-        except GatewayError:
-            # The ordinary way says it as it should be said.
+        except Exception:  # the ordinary way says it as it should be said, whatever it is
             return Taken.NO
         self.rides += 1
+        ride.go()
         return Taken.YES
 
     def _route(self, model: str) -> Route | None:
@@ -163,12 +184,11 @@ class Ride:
         self._chat = chat
         self._record = record
         self._got: Answer | None = None
-        self._visit: Visit | None = None
         self._told = self._over = False
 
-    def begin(self, route: Route, today: float) -> bool:
-        """Send it, if its upstream is well and has a connection open; what raises GatewayError has taken nothing."""
-        proxy, record, upstreams = self._proxy, self._record, self._snapshot.upstreams
+    def prepare(self, route: Route, today: float) -> bool:
+        """Take all that it needs, if its upstream is well and has a connection open. What raises has taken nothing."""
+        record, upstreams = self._record, self._snapshot.upstreams
         step = route.steps[0]
         attempt = step.attempt
         health = upstreams.health_of(attempt.deployment)
@@ -183,17 +203,21 @@ class Ride:
             return False
         try:
             self._admit()
-        except GatewayError:
+        except BaseException:
             going.endpoint.unused(connection)
             raise
         self._visit = Visit(health, record.began, retry=False, placed=False)
         self._going, self._connection = going, connection
-        proxy.active += 1
-        self._client.ride = self
-        self._client.begin()
-        self._asked = time.perf_counter()
-        going.call.begin(connection, going.head, going.request.body)
         return True
+
+    def go(self) -> None:
+        """Send it."""
+        going, client = self._going, self._client
+        self._proxy.active += 1
+        client.ride = self
+        client.begin()
+        self._asked = time.perf_counter()
+        going.call.begin(self._connection, going.head, going.request.body)
 
     def done(self) -> bool:
         """Is it known what the answer is?"""
@@ -208,9 +232,13 @@ class Ride:
         except UpstreamError as error:
             self._fail(error)
         except Exception as error:  # a plugin has read it, and what it read is a stranger's
-            self._fail(fault(error))
+            self._fail(error)
         else:
-            self._answer(got)
+            try:
+                self._answer(got)
+            except Exception as error:
+                self._proxy.fell(self._record, error)
+                self._client.abort()
 
     def set_exception(self, error: UpstreamError) -> None:
         """There is no answer."""
@@ -219,9 +247,8 @@ class Ride:
             # The others have been idle for longer: none of them is taken for the second try.
             self._going.endpoint.let_idle_go()
             self._going.endpoint.stale_retries += 1
-            assert self._visit is not None
             self._visit.leave(self._now())
-            self._visit = None
+            self._record.read += time.perf_counter() - self._asked
             self._leave(None)
         else:
             self._fail(error)
@@ -236,8 +263,7 @@ class Ride:
         else:
             self._told = True
             self._going.call.abort()
-            if self._visit is not None:
-                self._visit.leave(self._now())
+            self._visit.leave(self._now())
             self._record.code = "client_disconnect"
         self._proxy.finish(self._record, self._lease)
 
@@ -246,7 +272,7 @@ class Ride:
         proxy.ledger.take(record.reserved)
         try:
             self._lease = proxy.key_limits.admit(record, self._chat, record.began)
-        except GatewayError:
+        except BaseException:
             proxy.ledger.give_back(record.reserved)
             raise
 
@@ -255,7 +281,6 @@ class Ride:
 
     def _answer(self, got: Answer) -> None:
         proxy, record, pump = self._proxy, self._record, got.pump
-        assert self._visit is not None
         self._visit.answered()
         got.visit = self._visit
         self._got = got
@@ -282,8 +307,7 @@ class Ride:
         # The call holds this; in a circle they would wait for the collector.
         del self._going
 
-    def _fail(self, error: UpstreamError) -> None:
-        assert self._visit is not None
+    def _fail(self, error: Exception) -> None:
         self._going.call.abort()
         self._leave(Failed(self._visit, error))
 

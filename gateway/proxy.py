@@ -129,8 +129,6 @@ class Proxy:
             dialect = self._dialects.get(record.path)
             if dialect is None:
                 return self._list(request, snapshot, caller, record)
-            if self.learn is not None and self.tracer is None:
-                self.learn(request, caller, dialect)
             chat = await self._read_chat(request, snapshot, dialect, record)
             if not caller.may_use(chat.model):
                 raise not_found(chat.model)
@@ -138,6 +136,8 @@ class Proxy:
                 lease = self.key_limits.admit(record, chat, self._loop.time())
             else:
                 lease = await self.shared_keys.ask(record, chat)
+            if self.learn is not None and self.tracer is None and (lease is None or self.shared_keys is None):
+                self.learn(request, caller, dialect)
             return await self._converse(request, snapshot, dialect, chat, record)
         except GatewayError as error:
             self._report(error, record)
@@ -147,10 +147,14 @@ class Proxy:
                 record.code = "client_disconnect"
             raise
         except Exception as error:
-            self._log.news("error", "a request failed inside the gateway", id=record.id, error=where(error))
+            self.fell(record, error)
             return self._refuse(request, GatewayError("The gateway failed to serve the request."), record)
         finally:
             self.finish(record, lease)
+
+    def fell(self, record: Record, error: Exception) -> None:
+        """Say where a fault of our own comes from."""
+        self._log.news("error", "a request failed inside the gateway", id=record.id, error=where(error))
 
     def finish(self, record: Record, lease: Lease | None) -> None:
         """A request has come to its end: give back what it held, and write it down."""
@@ -176,11 +180,12 @@ class Proxy:
         failed: Failed | None = None,
     ) -> web.StreamResponse:
         route = snapshot.router.resolve(chat.model, chat=chat, health_of=snapshot.upstreams.health_of, now=record.began)
+        stamp = Stamp(record.id.removeprefix("req_"), int(time.time()))
         tries = Tries(self.ledger, began=record.began, trace=record.trace)
         if route.mirror is not None:
             self.mirrors.copy(route.mirror, snapshot.router, chat, dialect, snapshot.upstreams, record)
         try:
-            got = await first_answer(route, chat, dialect, stamp_of(record), snapshot.upstreams, tries, failed)
+            got = await first_answer(route, chat, dialect, stamp, snapshot.upstreams, tries, failed)
         finally:
             record.deployment, record.attempts, record.choice = tries.last, str(tries), tries.why
             if tries.fetched is not None:
@@ -226,6 +231,9 @@ class Proxy:
         client.pump = pump
         outlet = client if record.trace is None else record.trace.listener(client)
         pump.flow(outlet, head(200, headers, keep_alive=chunked), chunked)
+        if client.writing_paused:
+            # What came before it has filled the client's buffer already; nobody will say so again.
+            pump.hold()
 
     def close_stream(self, snapshot: Snapshot, got: Answer, pump: Flow, record: Record) -> bool:
         """A stream has come to its end, or its client has left: returns whether it went out whole."""
@@ -386,11 +394,6 @@ def _begin_trace(tracer: Tracer, request: Request, record: Record) -> None:
     headers = request.head.headers
     record.trace = tracer.begin(read_parent(headers.getall(PARENT, ()), headers.getall(STATE, ())))
     record.trace_id = record.trace.id
-
-
-def stamp_of(record: Record) -> Stamp:
-    """What transforms cannot know by themselves."""
-    return Stamp(record.id.removeprefix("req_"), int(time.time()))
 
 
 def _model(name: str) -> Json:

@@ -24,9 +24,9 @@ class Ticket(Protocol):
 
 
 class Visit:
-    """A place at an upstream, taken when this is made and given back once by `leave`. `began` is a time of the loop."""
+    """A place at an upstream, taken when this is made and given back by `leave`. `began` is a time of the loop."""
 
-    __slots__ = ("_counts", "_money", "_probe", "_retry", "_size", "_step", "_ticket", "began", "health")
+    __slots__ = ("_counts", "_left", "_money", "_probe", "_retry", "_size", "_step", "_ticket", "began", "health")
 
     def __init__(self, health: Health, now: float, *, retry: bool, placed: bool) -> None:
         self.began = now
@@ -34,6 +34,7 @@ class Visit:
         self._probe = health.begin(now, placed=placed)
         # The plan has counted the retry already, when it decided on it.
         self._retry = retry
+        self._left = False
         self._step: Step | None = None
         self._size = Size(0, 0)
         self._money = 0.0
@@ -57,7 +58,10 @@ class Visit:
             self.health.retries -= 1
 
     def leave(self, now: float, used: Usage | None = NOTHING) -> None:
-        """It has come to its end, and used so much; None when nobody knows."""
+        """It has come to its end, and used so much; None when nobody knows. Only the first end counts."""
+        if self._left:
+            return
+        self._left = True
         self.health.end(retry=self._retry, probe=self._probe)
         if self._counts is not None:
             self._settle(self._counts, now, used)

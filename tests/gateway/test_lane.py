@@ -147,6 +147,51 @@ def test_what_differs_from_head_to_head_arrives_where_it_belongs(run: Run, tmp_p
     assert b"idempotency-key" not in seen[3]
 
 
+@pytest.mark.parametrize("key", ['"8e03978e-40d5-43dd"', "two words", "k" * 200])
+def test_a_key_in_another_form_is_never_lost(run: Run, tmp_path: Path, key: str) -> None:
+    async def act(live: Live, line: Line) -> None:
+        for _ in range(3):
+            assert (await line.asks(body(), idempotency_key=key)).status == 200
+        assert rides() == 0
+
+    assert all(b"idempotency-key: " + key.encode() + b"\r\n" in seen for seen in driven(run, tmp_path, act))
+
+
+def test_a_head_that_no_provider_can_be_sent_is_answered_each_time(run: Run, tmp_path: Path) -> None:
+    async def act(live: Live, line: Line) -> None:
+        odd = line.request(body("x")).replace(b"Content-Type", "X-Odd: a€b\r\nContent-Type".encode())
+        for _ in range(2):
+            line.send(odd * 2)
+            assert [(await line.reply()).status for _ in range(2)] == [200, 200]
+
+    driven(run, tmp_path, act)
+
+
+def test_heads_that_always_differ_and_large_ones_are_not_kept(run: Run, tmp_path: Path) -> None:
+    async def act(live: Live, line: Line) -> None:
+        for number in range(20):
+            assert (await line.asks(body(), cf_ray=f"{number}")).status == 200
+        for _ in range(2):
+            other = Line(live.port, *await asyncio.open_connection("127.0.0.1", live.port))
+            assert (await other.asks(body(), x_large="x" * 8100, x_more="x" * 8100)).status == 200
+        assert rides() == 0
+        assert (await line.asks(body())).status == 200
+        assert rides() == 1
+
+    driven(run, tmp_path, act)
+
+
+def test_a_client_that_leaves_is_noticed_although_it_has_sent_more(run: Run, tmp_path: Path) -> None:
+    async def act(live: Live, line: Line) -> None:
+        line.send(line.request(body()), b"\r\n")
+        await asyncio.sleep(0.1)  # it is at the provider by now
+        line.writer.transport.abort()
+        await live.logged(1, code="client_disconnect")
+        assert Seen.last.proxy.active == 0
+
+    driven(run, tmp_path, act, [{"stall": True}])
+
+
 def test_a_body_that_comes_in_pieces_is_waited_for(run: Run, tmp_path: Path) -> None:
     async def act(live: Live, line: Line) -> None:
         raw = line.request(body("in pieces"))
@@ -163,6 +208,14 @@ def test_a_body_that_comes_in_pieces_is_waited_for(run: Run, tmp_path: Path) -> 
         assert rides() == 2
         assert (await line.asks(body())).status == 200
         assert rides() == 3
+        line.send(raw[:-1])
+        async with asyncio.timeout(10):
+            while not Seen.last.proxy.held:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # the ledger tells nobody
+        line.writer.transport.abort()
+        async with asyncio.timeout(10):
+            while Seen.last.proxy.held:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # as above
 
     assert len(driven(run, tmp_path, act)) == 4
 
