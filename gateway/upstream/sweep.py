@@ -43,8 +43,10 @@ class Sweep:
             self._handle.cancel()
 
     def _tick(self) -> None:
-        # First, so that an error in one of them does not end the sweeping of all.
         self.start()
         now = self.loop.time()
         for timed in tuple(self._open):
-            timed.sweep(now)
+            try:
+                timed.sweep(now)
+            except Exception as error:  # one that cannot be looked at must not keep the others from it
+                self.loop.call_exception_handler({"message": "a sweep failed", "exception": error})
