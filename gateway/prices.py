@@ -11,10 +11,11 @@ from gateway.contract import Usage
 
 MILLION = 1_000_000
 # What may follow a model's name without making it another model: dates, revisions, `-latest`. One digit after a dash
-# is another model (claude-opus-4 and claude-opus-4-5), hence no revision.
+# is another model (claude-opus-4 and claude-opus-4-5), hence no revision. Four at the most: clients choose names, and
+# there are exponentially many ways to divide digits into revisions.
 _REVISION = re.compile(
     r"(?:[-@:._]?(?:20\d{2}-?\d{2}-?\d{2}|\d{2}-(?:\d{2}|20\d{2})|\d{3,4}|v\d{1,2}(?::\d)?|latest|preview|exp|default)"
-    r"|:\d)*"
+    r"|:\d){0,4}"
 )
 # What may stand before it: a resource name, a publisher's path, the region of an inference profile.
 _PATH = re.compile(r"(?:arn:[^/]*|models|publishers/[^/]+/models|projects/.*/models)/")

@@ -192,6 +192,11 @@ def test_the_table_knows_models_of_all_eight_providers_and_every_price_makes_sen
             assert each.get("cached", 0) <= each["input"], name
 
 
+def test_a_name_of_endless_digits_is_unknown_and_takes_no_time() -> None:
+    assert find({"gpt-4o": 1}, f"gpt-4o{'1' * 200}x") is None
+    assert find({"gpt-4o": 1}, f"gpt-4o{'-2024-08-06' * 50}") is None
+
+
 def test_the_table_charges_what_its_source_charges() -> None:
     """The same usages through both, for every model that both know by its whole name."""
     genai_prices = pytest.importorskip("genai_prices")
