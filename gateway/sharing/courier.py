@@ -182,8 +182,11 @@ class Courier:
                 raise LinkLost("no answer") from None
             if any(reply is None for reply in replies):
                 self._deliver(batch, replies)
+                await asyncio.sleep(0)
                 raise LinkLost("it refuses to run the script")
             self._deliver(batch, replies)
+            # Whoever was granted something counts it before the next chores tell Redis what is held here.
+            await asyncio.sleep(0)
 
     def _batch(self) -> list[Entry]:
         """What is sent next: what was told, chores once all of that is on its way, then questions."""

@@ -197,6 +197,25 @@ def test_chores_follow_everything_that_was_told_before(run: Any, redis: RedisSer
     run(main())
 
 
+def test_who_was_granted_something_knows_it_before_the_next_chores(run: Any, redis: RedisServer, prefix: str) -> None:
+    seen: list[str] = []
+
+    def chores() -> tuple[()]:
+        seen.append("chores")
+        return ()
+
+    async def main() -> None:
+        async with courier(redis.url, prefix, chores=chores) as carrying:
+            await eventually(lambda: seen)
+            seen.clear()
+            assert granted(await carrying.ask(one(prefix)))
+            seen.append("granted")
+            await eventually(lambda: len(seen) > 2)
+            assert seen == ["chores", "granted", "chores"]
+
+    run(main())
+
+
 def test_what_is_told_while_redis_is_away_is_bounded(run: Any, tmp_path: Path) -> None:
     async def main() -> None:
         async with courier(RedisServer(tmp_path).url, "x") as carrying:
