@@ -14,6 +14,8 @@ BYTES_PER_TOKEN = 4
 # What an answer is thought to take when the client sets no bound to it.
 ANSWER_TOKENS = 1000
 MOST_CHOICES = 128
+# No model's answer is longer; a client that names a larger bound must not break anybody's arithmetic.
+MOST_TOKENS = 10_000_000
 # Who a request belongs to, the first that the client sent.
 WHO = ("user", "safety_identifier", "prompt_cache_key")
 _IMAGE = b'"image_url"'
@@ -58,7 +60,7 @@ def size_of(chat: ChatRequest) -> Size:
     if not isinstance(most, int):
         most = chat.get("max_tokens")
     choices = chat.get("n")
-    each = max(0, most) if isinstance(most, int) else ANSWER_TOKENS
+    each = min(max(0, most), MOST_TOKENS) if isinstance(most, int) else ANSWER_TOKENS
     return Size(input_tokens(chat), each * (min(max(1, choices), MOST_CHOICES) if isinstance(choices, int) else 1))
 
 

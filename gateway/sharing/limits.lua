@@ -11,13 +11,17 @@ local MINUTE, SOON = 60000000, 1000000
 local SLACK = 0.001
 -- Milliseconds after which the last hold is over at any rate.
 local LONGEST_HOLD = 130000
+-- Milliseconds after which a bucket is forgotten at any rate.
+local DAY = 86400000
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local verb, me, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 local function whole(number)
-  return string.format('%.0f', number)
+  local text = string.format('%.0f', number)
+  -- Which is no number to Redis.
+  return text == '-0' and '0' or text
 end
 
 local function full_at(key, limit)
@@ -32,7 +36,7 @@ end
 
 local function set_full_at(key, limit, at)
   if at > now then
-    redis.call('SET', key, whole(at) .. ' ' .. limit, 'PX', whole((at - now) / 1000 + 1))
+    redis.call('SET', key, whole(at) .. ' ' .. limit, 'PX', whole(math.min((at - now) / 1000 + 1, DAY)))
   else
     redis.call('DEL', key)
   end

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from gateway.envelope import Envelope, open_envelope
-from gateway.traits import has_images, has_tools, input_tokens, sticky_key
+from gateway.traits import has_images, has_tools, input_tokens, size_of, sticky_key
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 HI = {"role": "user", "content": "Hi"}
@@ -36,6 +36,11 @@ def test_tools_are_offered_or_not() -> None:
 
 def test_four_bytes_are_about_a_token() -> None:
     assert input_tokens(chat({"role": "user", "content": "x" * 40_000})) == pytest.approx(10_000, rel=0.01)
+
+
+def test_an_answer_is_thought_no_longer_than_any_model_writes() -> None:
+    assert size_of(chat(HI, max_tokens=2**63 - 1)).answer == 10_000_000
+    assert size_of(chat(HI, max_tokens=-5)).answer == 0
 
 
 @pytest.mark.parametrize("name", ["user", "safety_identifier", "prompt_cache_key"])

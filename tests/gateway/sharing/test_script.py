@@ -191,6 +191,17 @@ def test_what_a_process_says_that_it_holds_is_what_counts(run: Any, redis: Redis
     asking(run, redis, main)
 
 
+def test_no_number_is_too_large_or_too_odd_for_redis(run: Any, redis: RedisServer, prefix: str) -> None:
+    async def main(ask: Asking) -> None:
+        assert (await ask.take(A, tokens(prefix, 1, 1.28e9))).granted
+        assert 0 < int(redis.say("PTTL", f"{prefix}:{{x}}:tpm")[1:]) <= 86_400_000
+        spent = money(prefix, 1e9, 10)
+        got = await ask.take(A, spent)
+        assert await ask(settle(A, [spent._replace(amount=-0.3)], got)) == 1
+
+    asking(run, redis, main)
+
+
 def test_a_counter_that_has_run_out_gives_nothing_back(run: Any, redis: RedisServer, prefix: str) -> None:
     async def main(ask: Asking) -> None:
         charge = money(prefix, 10, 4)
