@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from gateway.config.types import Config
 from gateway.contract import ChatRequest
 from gateway.errors import GatewayError
 from gateway.keylimits import NO_SIZE, KeyLimits, Lease, Tariffs, _Held, allowance, over_budget, over_rate
 from gateway.log import Record
-from gateway.purses import Owner, Purses, Shortage, ends_in
+from gateway.purses import Budget, Owner, Purse, Purses, Shortage, ends_in
 from gateway.quotas import Quota, Rates
 from gateway.sharing.charging import NANO, budget_of, rates_of
 from gateway.sharing.script import Charge, Verdict
@@ -23,6 +24,18 @@ class AskFirst(GatewayError):
 
     def __init__(self) -> None:
         super().__init__("The limits of this key are counted elsewhere.")
+
+
+class _Asked(NamedTuple):
+    """What a request wants, by the limits at that time: a reload may change them while Redis is asked."""
+
+    held: _Held
+    whole: Rates
+    budget: Budget | None
+    purse: Purse | None
+    size: Size
+    money: float
+    charges: list[Charge]
 
 
 class SharedLease(Lease):
@@ -77,12 +90,13 @@ class SharedKeys(KeyLimits):
         if not self._shared.up:
             record.allowance = DEGRADED
         charges = self._charges(record.key, held, whole, size, money)
+        asked = _Asked(held, whole, held.budget, held.purse, size, money, charges)
         got = await self._shared.take(charges)
         now = self._loop.time()
         if isinstance(got, Verdict):
-            raise self._refusal(charges, got, record, whole, now)
+            raise self._refusal(asked, got, record, now)
         if got.verdict is None:
-            self._stand_alone(got, held, record, sum(size), now)
+            self._stand_alone(asked, got, record, now)
         else:
             record.allowance = allowance(_seen(charges, got.verdict, now), whole, now)
         return SharedLease(got, held, now, size, money, self._purses.clock)
@@ -95,7 +109,8 @@ class SharedKeys(KeyLimits):
             charges.append(budget_of(self._shared, tag, owner, held.budget, money, self._purses.clock()))
         return charges
 
-    def _refusal(self, charges: list[Charge], got: Verdict, record: Record, whole: Rates, now: float) -> GatewayError:
+    def _refusal(self, asked: _Asked, got: Verdict, record: Record, now: float) -> GatewayError:
+        charges, whole = asked.charges, asked.whole
         record.allowance = allowance(_seen(charges, got, now), whole, now)
         waits = {charge.what: wait for charge, wait in zip(charges, got.waits, strict=True) if wait}
         taken = {charge.what: charge.amount for charge in charges}
@@ -105,25 +120,34 @@ class SharedKeys(KeyLimits):
             return over_rate(
                 waits[max(rates, key=waits.__getitem__)], record.limited, whole, int(taken.get("tokens", 0))
             )
-        held = self._limited[record.key]
-        assert held.budget is not None
-        assert held.purse is not None
-        left = held.budget.amount - got.states[-1] / NANO
-        money = taken["budget"] / NANO
+        assert asked.budget is not None
+        assert asked.purse is not None
+        left = asked.budget.amount - got.states[-1] / NANO
         # What requests of this process have reserved may come back; what others' have is not known.
-        busy = money <= left + held.purse.reserved
-        short = Shortage(max(0.0, left), ends_in(self._purses.clock(), held.budget.per), busy)
-        return over_budget(short, held.budget, money)
+        busy = asked.money <= left + asked.purse.reserved
+        short = Shortage(max(0.0, left), ends_in(self._purses.clock(), asked.budget.per), busy)
+        return over_budget(short, asked.budget, asked.money)
 
-    def _stand_alone(self, got: Ticket, held: _Held, record: Record, tokens: int, now: float) -> None:
+    def _stand_alone(self, asked: _Asked, got: Ticket, record: Record, now: float) -> None:
         """Decide without Redis; raises GatewayError."""
-        quota, rates = held.quota, held.rates
+        quota, rates, tokens = asked.held.quota, asked.held.rates, sum(asked.size)
         record.allowance = {**allowance(quota, rates, now), **DEGRADED}
+        if self._shared.on_error != "local_share":
+            return
         wait, limit = quota.obstacle(now, rates, tokens)
-        if wait and self._shared.on_error == "local_share":
+        if wait:
             got.settle(0, 0)
             record.limited = limit
             raise over_rate(wait, limit, rates, tokens)
+        if asked.budget is None or asked.purse is None:
+            return
+        # While Redis was thought to be there, nobody looked at the part of the budget.
+        part = 1 / self._shared.processes
+        short = asked.purse.shortage(self._purses.clock(), asked.budget, asked.money, part)
+        if short is not None:
+            got.settle(0, 0)
+            record.limited = "budget"
+            raise over_budget(short, asked.budget, asked.money)
 
     def _divide(self) -> None:
         """Let this process's own count go by its part."""

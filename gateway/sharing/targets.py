@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.purses import ends_in
-from gateway.quotas import Counts, Gate, Quota, Rates
+from gateway.quotas import SOON, Counts, Gate, Quota, Rates
 from gateway.routes import Step
 from gateway.sharing.charging import budget_of, rates_of
 from gateway.sharing.script import Charge, Verdict
@@ -79,10 +79,24 @@ class SharedCounts(Counts):
             raise self._reached(step, charges, got)
         if got.verdict is None:
             wait = max(self.quota(gate.name).own_obstacle(now, gate.rates, size.prompt)[0] for gate in step.gates)
-            if wait:
+            reached = AtLimit(wait) if wait else self._own_shortage(step, size)
+            if reached is not None:
                 got.settle(0, 0)
-                raise AtLimit(wait)
+                raise reached
         return got
+
+    def _own_shortage(self, step: Step, size: Size) -> AtLimit | None:
+        """The first budget of which this process's part does not bear a request; None for none."""
+        tariff = step.attempt.tariff
+        if self.shared.on_error != "local_share" or tariff is None:
+            return None
+        now, part, money = self.purses.clock(), 1 / self.shared.processes, tariff.estimate(*size)
+        for gate in step.gates:
+            if gate.budget is not None and gate.owner is not None:
+                short = self.purses[gate.owner].shortage(now, gate.budget, money, part)
+                if short is not None:
+                    return AtLimit(SOON) if short.busy else AtLimit(short.wait, spent=True)
+        return None
 
     def _reached(self, step: Step, charges: Sequence[Charge], refused: Verdict) -> AtLimit:
         waits = {charge.what: wait for charge, wait in zip(charges, refused.waits, strict=True) if wait}

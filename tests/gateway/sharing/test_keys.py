@@ -175,6 +175,35 @@ def test_a_budget_without_redis_is_divided(run: Any, tmp_path: Path) -> None:
     run(main())
 
 
+def test_a_budget_is_divided_in_the_very_moment_when_redis_dies(run: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        server = RedisServer(tmp_path)
+        server.start()
+        async with desks(server.url, "x", 1, budget=Budget(1.0, "USD", "day"), workers=4) as (one,):
+            one.end(await one.ask(max_tokens=100), Usage(0, 100), cost=0.2)
+            assert await granted(one, max_tokens=100)
+            server.kill()
+            assert one.shared.up
+            assert (await one.refusal(max_tokens=100)).status == 402
+            assert one.record.limited == "budget"
+
+    run(main())
+
+
+def test_a_reload_that_takes_a_keys_limits_away_refuses_by_those_that_were(
+    run: Any, redis: RedisServer, prefix: str
+) -> None:
+    async def main() -> None:
+        async with desks(redis.url, prefix, 1, budget=Budget(1.0, "USD", "day")) as (one,):
+            await one.ask(max_tokens=450)
+            asking = asyncio.create_task(one.refusal(max_tokens=450))
+            await asyncio.sleep(0)
+            one.keys.adopt(Config(keys={"app": Key(hash=HASH)}), 0.0, {"m": TARIFF}.get)
+            assert (await asking).kind == "insufficient_quota"
+
+    run(main())
+
+
 @pytest.mark.parametrize(("choice", "status"), [("refuse", 503), ("allow", 200)])
 def test_without_redis_a_process_does_what_was_chosen(run: Any, tmp_path: Path, choice: str, status: int) -> None:
     async def main() -> None:

@@ -86,12 +86,12 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def freed(desk: Desk, process: int) -> Visit:
+async def freed(desk: Desk, process: int, size: Size = SMALL) -> Visit:
     """A visit as soon as there is room: what has ended is told behind the scenes."""
     async with asyncio.timeout(20):
         while True:
             try:
-                return await desk.enter(process)
+                return await desk.enter(process, size)
             except AtLimit:
                 await asyncio.sleep(0.01)  # another process, as it were
 
@@ -152,7 +152,7 @@ def test_a_budget_that_is_spent_is_no_matter_of_waiting(run: Any, redis: RedisSe
             assert refused.spent
             assert 0 < refused.wait <= 86_400
             first.leave(now(), Usage(100, 0))
-            await desk.enter(1, Size(800, 0))
+            await freed(desk, 1, Size(800, 0))
 
     run(main())
 
@@ -169,5 +169,20 @@ def test_without_redis_each_process_grants_its_part(run: Any, tmp_path: Path) ->
             await desk.enter()
             visits[1].leave(now())
             assert 15 < (await desk.refused()).wait <= 20
+
+    run(main())
+
+
+def test_a_budget_is_divided_in_the_very_moment_when_redis_dies(run: Any, tmp_path: Path) -> None:
+    async def main() -> None:
+        server = RedisServer(tmp_path)
+        server.start()
+        async with open_desk(server.url, "x", 1, {"budget": "1 USD/day"}, workers=2) as desk:
+            visits = [await desk.enter(0, Size(400, 0)) for _ in range(2)]
+            visits[0].leave(now(), Usage(400, 0))
+            server.kill()
+            assert desk.processes[0].shared.up
+            refused = await desk.refused(0, Size(400, 0))
+            assert refused.spent
 
     run(main())
