@@ -32,13 +32,14 @@ Late = Callable[[Reply], None]
 class Entry:
     """A command on its way. `waiter` gets the reply, or None when there is none in time.
 
-    `late` gets a reply that nobody waits for any more.
+    `late` gets a reply that nobody waits for any more. `told`: it is a correction, which is not said again.
     """
 
     command: Command
     waiter: asyncio.Future[Reply | None] | None = None
     until: float = 0.0
     late: Late | None = None
+    told: bool = False
 
     def answer(self, reply: Reply | None) -> None:
         """Hand over what Redis said."""
@@ -108,7 +109,7 @@ class Courier:
         if len(self._told) >= KEPT:
             self._told.popleft()
             self.lost += 1
-        self._told.append(Entry(command))
+        self._told.append(Entry(command, told=True))
         self._wake.set()
 
     def nudge(self) -> None:
@@ -178,8 +179,10 @@ class Courier:
             try:
                 async with asyncio.timeout(PATIENCE):
                     replies = await self._link.call([entry.command for entry in batch])
-            except TimeoutError:
-                raise LinkLost("no answer") from None
+            except (LinkLost, TimeoutError) as error:
+                # Nobody knows whether Redis has carried them out, and what is done twice is counted twice.
+                self.lost += sum(entry.told for entry in batch)
+                raise error if isinstance(error, LinkLost) else LinkLost("no answer") from None
             if any(reply is None for reply in replies):
                 self._deliver(batch, replies)
                 await asyncio.sleep(0)

@@ -33,6 +33,10 @@ class Link:
         except Exception as error:
             await connection.disconnect(nowait=True)
             raise LinkLost(_words(error)) from None
+        except BaseException:
+            # It took too long: nobody else knows of this connection.
+            await connection.disconnect(nowait=True)
+            raise
         self._connection = connection
 
     async def call(self, commands: Sequence[Command]) -> list[Reply | None]:

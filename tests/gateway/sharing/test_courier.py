@@ -216,6 +216,19 @@ def test_who_was_granted_something_knows_it_before_the_next_chores(run: Any, red
     run(main())
 
 
+def test_what_was_on_its_way_when_the_connection_broke_is_counted(
+    run: Any, own_redis: RedisServer, prefix: str
+) -> None:
+    async def main() -> None:
+        async with courier(own_redis.url, prefix) as carrying:
+            own_redis.kill()
+            carrying.tell(one(prefix))
+            await eventually(lambda: not carrying.up)
+            assert carrying.lost == 1
+
+    run(main())
+
+
 def test_what_is_told_while_redis_is_away_is_bounded(run: Any, tmp_path: Path) -> None:
     async def main() -> None:
         async with courier(RedisServer(tmp_path).url, "x") as carrying:
