@@ -126,7 +126,7 @@ def _private_key(pem: Pem) -> str:
 def _trust(context: ssl.SSLContext, text: str, option: str) -> None:
     try:
         context.load_verify_locations(cadata=text)
-    except ssl.SSLError as error:
+    except (ssl.SSLError, TypeError, ValueError) as error:  # the latter for what is no ASCII
         raise Unusable(option, f"a certificate cannot be read: {reason(error)}") from error
 
 

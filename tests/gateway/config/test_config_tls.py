@@ -86,6 +86,16 @@ def test_damaged_blocks_are_told(tmp_path: Path) -> None:
     assert finding.startswith(line(KEY, "key", "cannot be used"))
 
 
+def test_a_block_with_letters_that_no_block_has_is_told(tmp_path: Path) -> None:
+    Papers(tmp_path)
+    for name in ("cert.pem", "ca.pem"):
+        (tmp_path / name).write_text((tmp_path / name).read_text().replace("\n", "\nü", 1), "utf-8")
+    assert [each.split(" (")[0] for each in told(tmp_path)] == [
+        line(column, option, "a certificate cannot be read: not in a form that OpenSSL knows")
+        for column, option in ((CERT, "cert"), (CA, "client_ca"))
+    ]
+
+
 def test_an_encrypted_key_is_told_and_nobody_is_asked_for_its_password(tmp_path: Path) -> None:
     Papers(tmp_path)
     key = serialization.load_pem_private_key((tmp_path / "key.pem").read_bytes(), None)
