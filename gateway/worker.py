@@ -61,7 +61,10 @@ class WorkerProcess:
             config, digest = said[1]
             # Where it listens was settled at the start.
             self._config = replace(config, server=replace(config.server, listen=self._config.server.listen))
-            await self._serving.apply(self._config, digest)
+            try:
+                await self._serving.apply(self._config, digest)
+            except Exception as error:  # the old one serves on, and the next reload may be better
+                self._log.news("error", "the configuration cannot be served", why=f"{type(error).__name__}: {error}")
         self._orphan = True
         self._stopping.set()
 
