@@ -139,13 +139,19 @@ class Serving:
         # Their requests end by it, and each is written down.
         await self._until(lambda: not self.proxy.active, GRACE, asyncio.Event())
         self.proxy.mirrors.close()
-        await self._tracing.close()
         self.watchdog.stop()
-        if self._shared is not None:
-            await self._shared.close()
+        await self._hand_over()
         self._assembly.close()
-        await self._state.close()
         self._log.news("info", "stopped", cut=cut)
+
+    async def _hand_over(self) -> None:
+        """Write down and send what is left. All at once, as each may take seconds, and nobody waits for ever."""
+        last = [self._state.close(), self._tracing.close()]
+        if self._shared is not None:
+            last.append(self._shared.close())
+        for failed in await asyncio.gather(*last, return_exceptions=True):
+            if failed is not None:
+                self._log.news("error", "not everything could be handed over", why=f"{type(failed).__name__}: {failed}")
 
     def vitals(self) -> dict[str, float]:
         """What the process has to say about itself."""

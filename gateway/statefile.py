@@ -93,7 +93,7 @@ class StateFile:
         self._begin(self._path)
 
     async def close(self) -> None:
-        """Write down the rest, within two seconds."""
+        """Write down the rest; takes two seconds at most, and as long again where a write is under way."""
         if self._thread is None:
             return
         await self._settled()

@@ -25,8 +25,8 @@ FIRST_WAIT, LONGEST = 0.1, 30.0
 SOUND = 10.0
 # A worker that has said nothing for so long hangs; it is ended so that another takes its place.
 MUTE = 30.0
-# A worker's own last words to its streams take two seconds after the drain; then it is ended.
-LAST = 4.0
+# After the drain a worker's last words to its streams take two seconds, and those to files and collectors up to four.
+LAST = 8.0
 
 Work = Callable[[int, Config, str, list[socket.socket], socket.socket], int]
 
