@@ -14,7 +14,7 @@ _SENT = re.compile(
 _SHOWN = ", ".join(
     (
         *("retry-after", "retry-after-ms", "x-request-id", "x-upstream-request-id", "x-should-retry"),
-        *("x-gateway-deployment", "x-gateway-attempts", "x-gateway-config"),
+        *("x-gateway-deployment", "x-gateway-attempts", "x-gateway-config", "x-gateway-state"),
         *("x-gateway-dropped-params", "x-gateway-translated-params"),
         *(f"x-ratelimit-{what}-{unit}" for unit in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
     )
