@@ -46,7 +46,10 @@ TURN = 0.0005
 
 
 class Delivery:
-    """Sends to the collector at this endpoint; every call blocks, for ten seconds at the most."""
+    """Sends to the collector at this endpoint; every call blocks, for ten seconds at the most.
+
+    `skipped`: requests of which no spans could be made.
+    """
 
     def __init__(self, endpoint: str) -> None:
         # What fails is told in the gateway's own log, once, and not here for every batch.
@@ -59,11 +62,12 @@ class Delivery:
         self._metrics = OTLPMetricExporter(endpoint=f"{base}/v1/metrics")
         self._stops: tuple[Callable[[], object], ...] = (self._spans.shutdown, self._metrics.shutdown)
         self._resource = _resource()
+        self.skipped = 0
         self._scope = InstrumentationScope("sluiceway", __version__, names.SCHEMA)
 
     def spans(self, batch: Sequence[Finished]) -> bool:
         """Send the spans of these requests; were they taken?"""
-        spans = [span for trace, record in batch for span in self._spans_of(trace, record)]
+        spans = [span for trace, record in batch for span in self._made_of(trace, record)]
         return self._spans.export(spans) is SpanExportResult.SUCCESS
 
     def figures(self, points: Points, began: int, now: int) -> bool:
@@ -81,6 +85,18 @@ class Delivery:
         stops, self._stops = self._stops, ()
         for stop in stops:
             stop()
+
+    def _made_of(self, trace: Trace, record: Record) -> list[ReadableSpan]:
+        """The spans of a request; where something in it is odd beyond belief, without what was said."""
+        try:
+            return self._spans_of(trace, record)
+        except Exception:  # clients and providers choose what stands there; the others of the batch are to arrive
+            trace.forget()
+        try:
+            return self._spans_of(trace, record)
+        except Exception:
+            self.skipped += 1
+            return []
 
     def _spans_of(self, trace: Trace, record: Record) -> list[ReadableSpan]:
         heard = hear(trace)

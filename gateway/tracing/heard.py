@@ -36,11 +36,13 @@ class Choice:
                 pieces.append(piece)
         for position, call in enumerate(_listed(told.get("tool_calls"))):
             index = call.get("index", position)
+            index = index if isinstance(index, int) else position
             known = self.calls.setdefault(index, {"id": "", "function": {"name": "", "arguments": ""}})
-            function = call.get("function") or {}
             known["id"] = call.get("id") or known["id"]
-            known["function"]["name"] += function.get("name") or ""
-            known["function"]["arguments"] += function.get("arguments") or ""
+            function = call.get("function")
+            if isinstance(function, dict):
+                for name, before in known["function"].items():
+                    known["function"][name] = before + _written(function.get(name))
 
 
 @dataclass(slots=True)
@@ -85,6 +87,13 @@ def _add(heard: Heard, told: Json, name: str) -> None:
 def _listed(value: Any) -> Iterator[Json]:
     found: Iterable[Any] = value if isinstance(value, list) else ()
     return (each for each in found if isinstance(each, dict))
+
+
+def _written(piece: Any) -> str:
+    """A piece of a call; some servers send arguments as an object."""
+    if isinstance(piece, str):
+        return piece
+    return "" if piece is None else orjson.dumps(piece).decode()
 
 
 def _text(value: Any) -> str:

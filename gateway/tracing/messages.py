@@ -22,7 +22,7 @@ def content(chat: ChatRequest, heard: Heard) -> Mapping[str, str]:
     """The attributes that hold messages and tools, as JSON."""
     found: dict[str, Any] = {names.INPUT: [_message(each) for each in _dicts(chat.get("messages"))]}
     if tools := _dicts(chat.get("tools")):
-        found[names.TOOLS] = [{"type": "function", **(tool.get("function") or {})} for tool in tools]
+        found[names.TOOLS] = [{"type": "function", **_dict(tool.get("function"))} for tool in tools]
     if heard.whole and heard.choices:
         found[names.OUTPUT] = [
             {**_message(choice.message()), "finish_reason": REASONS.get(choice.reason, choice.reason)}
@@ -58,14 +58,15 @@ def _part(part: Json) -> Json:
         return _text(str(part.get("text", "")))
     if kind != "image_url":
         return {"type": kind}
-    url = str((part.get("image_url") or {}).get("url", ""))
+    said = part.get("image_url")
+    url = said if isinstance(said, str) else str(_dict(said).get("url", ""))
     if url.startswith("data:"):
         return {"type": "blob", "modality": "image", "mime_type": url[5:].partition(";")[0][:100]}
     return {"type": "uri", "modality": "image", "uri": url.partition("?")[0][:2048]}
 
 
 def _call(call: Json) -> Json:
-    function = call.get("function") or {}
+    function = _dict(call.get("function"))
     given = str(function.get("arguments", ""))
     return {"type": "tool_call", "id": call.get("id"), "name": function.get("name"), "arguments": _cut(given)}
 
@@ -76,6 +77,10 @@ def _text(text: str) -> Json:
 
 def _cut(text: str) -> str:
     return text if len(text) <= TEXT_MOST else f"{text[:TEXT_MOST]}…"
+
+
+def _dict(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
 
 
 def _dicts(value: Any) -> list[Json]:

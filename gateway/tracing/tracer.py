@@ -31,7 +31,9 @@ Finished = tuple[Trace, Record]
 
 
 class Carrier(Protocol):
-    """Where spans and figures go; what it does blocks. False: they were not taken."""
+    """Where spans and figures go; what it does blocks. False: they were not taken. `skipped` requests have no spans."""
+
+    skipped: int
 
     def spans(self, batch: Sequence[Finished]) -> bool: ...
     def figures(self, points: Points, began: int, now: int) -> bool: ...
@@ -66,7 +68,7 @@ class Tracer:
     @property
     def dropped(self) -> int:
         """Requests whose spans were lost."""
-        return self._turned_away + self._refused
+        return self._turned_away + self._refused + self._carrier.skipped
 
     def begin(self, parent: Parent | None) -> Trace:
         """A request has come."""

@@ -24,6 +24,7 @@ def test_every_sort_of_block_has_its_part() -> None:
         {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,QUJD"}},
         {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}},
         {"type": "image_url", "image_url": None},
+        {"type": "image_url", "image_url": "https://pictures.test/b.png"},
         "no block",
     ]
     ((message,),) = told([{"role": "user", "content": blocks}]).values()
@@ -33,6 +34,7 @@ def test_every_sort_of_block_has_its_part() -> None:
         {"type": "blob", "modality": "image", "mime_type": "image/jpeg"},
         {"type": "input_audio"},
         {"type": "uri", "modality": "image", "uri": ""},
+        {"type": "uri", "modality": "image", "uri": "https://pictures.test/b.png"},
     ]
 
 
@@ -47,6 +49,20 @@ def test_thoughts_and_calls_of_an_answer_are_parts() -> None:
     (answer,) = told([], Heard(choices={0: choice}))[names.OUTPUT]
     assert [part["type"] for part in answer["parts"]] == ["reasoning", "text", "tool_call"]
     assert answer["finish_reason"] == "tool_call"
+
+
+def test_odd_tools_and_calls_cost_nothing_but_themselves() -> None:
+    choice = Choice()
+    calls = [{"index": [1], "function": "f"}, {"function": {"name": "g", "arguments": {"a": 1}}}, {"function": [2]}]
+    choice.add({"tool_calls": calls})
+    found = told(
+        [{"role": "assistant", "tool_calls": calls}],
+        Heard(choices={0: choice}),
+        tools=[{"function": "x"}, {"function": {}}],
+    )
+    assert [part["name"] for part in found[names.INPUT][0]["parts"]] == [None, "g", None]
+    assert [part["arguments"] for part in found[names.OUTPUT][0]["parts"]] == ["", '{"a":1}', ""]
+    assert found[names.TOOLS] == [{"type": "function"}] * 2
 
 
 def test_an_answer_with_a_gap_is_not_told() -> None:

@@ -32,7 +32,7 @@ class Fake:
         self.reached = threading.Event()
         self.batches: list[int] = []
         self.points: list[Points] = []
-        self.closed = 0
+        self.closed = self.skipped = 0
 
     def spans(self, batch: Sequence[Finished]) -> bool:
         self.reached.set()
