@@ -26,7 +26,7 @@ from gateway.log import Log
 from gateway.metrics import Figures, Values
 from gateway.proxy import CAPABILITIES, MODELS, Proxy
 from gateway.statefile import StateFile
-from gateway.tracing.tracer import Tracing
+from gateway.tracing.tracer import Tracer, Tracing
 from gateway.upstream import Sweep
 from gateway.watchdog import Watchdog
 
@@ -85,7 +85,7 @@ class Serving:
             self._sweep.add(self._shared)
             await self._shared.start()
         self._sweep.add(self._tracing)
-        self.proxy.tracer = await self._tracing.adopt(self._config.telemetry.otlp)
+        self.proxy.tracer = await self._trace(self._config)
         await self._assembly.fetch(self._parts)
         self._assembly.take_over(self._parts)
         for each in sockets:
@@ -101,12 +101,15 @@ class Serving:
             self.doorstep.context = await asyncio.to_thread(context_of, config)
         await self._assembly.fetch(parts)
         await self._keep_money(config)
-        self.proxy.tracer = await self._tracing.adopt(config.telemetry.otlp)
+        self.proxy.tracer = await self._trace(config)
         self._config = config
         bounds = bounds_of(config)
         self.front.bounds = bounds
         self.proxy.adopt(self._assembly.take_over(parts), bounds)
         redirect(self._log, config)
+
+    async def _trace(self, config: Config) -> Tracer | None:
+        return await self._tracing.adopt(config.telemetry.otlp, secure=config.server.tls is not None)
 
     async def _keep_money(self, config: Config) -> None:
         """These are the budgets from now on; what was spent of them is known when this returns."""

@@ -159,7 +159,7 @@ def _status(record: Record) -> Status:
 
 def _request(trace: Trace, record: Record) -> Attributes:
     """What the gateway knows of the request itself."""
-    told: Attributes = {names.METHOD: method_of(record), names.SCHEME: "http", names.REQUEST_ID: record.id}
+    told: Attributes = {names.METHOD: method_of(record), names.SCHEME: trace.scheme, names.REQUEST_ID: record.id}
     for name, value in (
         (names.ROUTE, trace.route),
         (names.PATH, record.path if trace.route else ""),

@@ -68,7 +68,7 @@ class Figures:
 
     def count(self, trace: Trace, record: Record) -> None:
         """Take in a request that has ended."""
-        labels: Labels = ((names.METHOD, method_of(record)), (names.SCHEME, "http"))
+        labels: Labels = ((names.METHOD, method_of(record)), (names.SCHEME, trace.scheme))
         if trace.route:
             labels += ((names.ROUTE, trace.route),)
         if record.status:

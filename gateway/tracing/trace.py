@@ -95,13 +95,14 @@ class Trace:
 
     __slots__ = (
         *("_content", "began", "body", "chat", "ended", "flags", "heard"),
-        *("id", "parent", "route", "sampled", "span", "spans", "winner"),
+        *("id", "parent", "route", "sampled", "scheme", "span", "spans", "winner"),
     )
 
     def __init__(self, parent: Parent | None, ratio: float, *, content: bool) -> None:
         self.began = time.time_ns()
         self.ended = 0
         self.route = ""
+        self.scheme = "http"
         self.parent = parent
         number = 0 if parent else random.getrandbits(128)
         self.id = parent.trace if parent else f"{number:032x}"

@@ -41,10 +41,11 @@ class Carrier(Protocol):
 
 
 class Tracer:
-    """Traces for one collector."""
+    """Traces for one collector; `scheme` is that of the requests."""
 
     def __init__(self, settings: Otlp, carrier: Carrier, news: News, routes: Collection[str]) -> None:
         self.settings = settings
+        self.scheme = "http"
         self._carrier = carrier
         self._news = news
         self._routes = routes
@@ -77,6 +78,7 @@ class Tracer:
     def finish(self, trace: Trace, record: Record) -> None:
         """It has ended."""
         trace.end(record.code, self._route(record.path))
+        trace.scheme = self.scheme
         self._figures.count(trace, record)
         if not trace.sampled:
             return
@@ -163,11 +165,20 @@ class Tracing:
         """Requests whose spans were lost, since the start."""
         return self._lost + (self.tracer.dropped if self.tracer is not None else 0)
 
-    async def adopt(self, settings: Otlp | None) -> Tracer | None:
-        """The tracer for these settings: the one in force if they are its own. Raises ImportError without the extra."""
+    async def adopt(self, settings: Otlp | None, *, secure: bool = False) -> Tracer | None:
+        """The tracer for these settings: the one in force if they are its own. Raises ImportError without the extra.
+
+        `secure`: the gateway serves by TLS.
+        """
+        await self._replace(settings)
+        if self.tracer is not None:
+            self.tracer.scheme = "https" if secure else "http"
+        return self.tracer
+
+    async def _replace(self, settings: Otlp | None) -> None:
         before = self.tracer
         if before is not None and before.settings == settings:
-            return before
+            return
         # In a thread, as the SDK takes a third of a second to import.
         self.tracer = await asyncio.to_thread(self._opened, settings) if settings is not None else None
         if before is not None:
@@ -175,7 +186,6 @@ class Tracing:
             task = asyncio.create_task(before.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
-        return self.tracer
 
     def sweep(self, now: float) -> None:
         """Four times a second."""

@@ -167,7 +167,11 @@ def test_a_reload_with_the_same_settings_keeps_the_tracer(run: Callable[..., Any
         tracing = Tracing(lambda *args, **fields: None, ())
         assert await tracing.adopt(None) is None
         first = await tracing.adopt(SETTINGS)
-        assert await tracing.adopt(Otlp(endpoint="http://127.0.0.1:1")) is first
+        assert await tracing.adopt(Otlp(endpoint="http://127.0.0.1:1"), secure=True) is first
+        assert first is not None
+        trace = first.begin(PARENT)
+        first.finish(trace, Record(0.0, method="GET"))
+        assert trace.scheme == "https"
         other = await tracing.adopt(Otlp(endpoint="http://127.0.0.1:2"))
         assert other is not first
         assert other is not None
