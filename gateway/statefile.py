@@ -76,6 +76,8 @@ class StateFile:
         if not self._purses.budgets:
             return
         if path is not None:
+            # Should the file not answer in time, each process spends its part.
+            self._know(shared=self._purses.shared)
             await self._settled()
             return
         self._know(shared=False)
