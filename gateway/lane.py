@@ -71,10 +71,21 @@ class Lane:
         self._heads: dict[bytes, Known] = {}
         self._routes: dict[str, Route | None] = {}
 
-    def learn(self, request: Request, caller: Caller, dialect: Dialect) -> None:
-        """This request was let in. Its head is kept as the parser has read it, whatever bytes it was read from."""
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Go by another configuration, and forget what was let in by the last."""
+        self._snapshot = snapshot
+        self._heads.clear()
+        self._routes.clear()
+
+    def learn(self, request: Request, caller: Caller, dialect: Dialect, snapshot: Snapshot) -> None:
+        """This request was let in by that snapshot. Its head is kept as the parser has read it, whatever bytes it was read from."""
         client, message, headers = request.client, request.head, request.head.headers
-        if message.should_close or message.version != (1, 1) or message.path != dialect.path:
+        if (
+            snapshot is not self._snapshot
+            or message.should_close
+            or message.version != (1, 1)
+            or message.path != dialect.path
+        ):
             return
         if client.taught >= MOST_TAUGHT or any(name in headers for name in UNLIKE):
             return
@@ -84,10 +95,6 @@ class Lane:
         if len(fixed) > LARGEST_HEAD or ODD.search(fixed):
             return
         client.taught += 1
-        if self._snapshot is not self.proxy.snapshot:
-            self._snapshot = self.proxy.snapshot
-            self._heads.clear()
-            self._routes.clear()
         if len(self._heads) >= MOST_HEADS:
             self._heads.clear()
         names = (*READABLE, *self._snapshot.router.headers)
@@ -100,7 +107,7 @@ class Lane:
         end = data.find(b"\r\n\r\n")
         parts = VARIABLE.split(data[: end + 2])
         known = self._heads.get(b"".join(parts[::3]))
-        if known is None or self._snapshot is not self.proxy.snapshot:
+        if known is None:
             return Taken.NO
         given = {name.decode().lower(): value.decode() for name, value in zip(parts[1::3], parts[2::3], strict=True)}
         length = given.get(LENGTH, "")

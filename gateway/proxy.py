@@ -97,7 +97,7 @@ class Proxy:
         self.key_limits = self.shared_keys or KeyLimits(*limits)
         self.draining = False
         # Is told of each request that was let in, for who keeps in mind what needs no second look.
-        self.learn: Callable[[Request, Caller, Dialect], None] | None = None
+        self.learn: Callable[[Request, Caller, Dialect, Snapshot], None] | None = None
         # Where traces are asked for; nothing is learnt then, so that every request takes the way of `handle`.
         self.tracer: Tracer | None = None
 
@@ -137,7 +137,7 @@ class Proxy:
             else:
                 lease = await self.shared_keys.ask(record, chat)
             if self.learn is not None and self.tracer is None and (lease is None or self.shared_keys is None):
-                self.learn(request, caller, dialect)
+                self.learn(request, caller, dialect, snapshot)
             return await self._converse(request, snapshot, dialect, chat, record)
         except GatewayError as error:
             self._report(error, record)

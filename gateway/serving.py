@@ -106,6 +106,8 @@ class Serving:
         bounds = bounds_of(config)
         self.front.bounds = bounds
         self.proxy.adopt(self._assembly.take_over(parts), bounds)
+        if self._lane is not None:
+            self._lane.adopt(self.proxy.snapshot)
         redirect(self._log, config)
 
     async def _trace(self, config: Config) -> Tracer | None:

@@ -317,19 +317,38 @@ def test_a_head_in_an_odd_form_is_read_by_the_parser_each_time(run: Run, tmp_pat
     assert len(driven(run, tmp_path, act)) == 3
 
 
+async def without_the_key(live: Live) -> None:
+    """Reload with another key in place of ours."""
+    changed = orjson.loads(live.path.read_bytes())
+    changed["keys"] = {"app": {"hash": "sha256:" + "0" * 64}}
+    live.path.write_bytes(orjson.dumps(changed))
+    before = Seen.last.proxy.snapshot
+    live.signal(1)
+    async with asyncio.timeout(10):
+        while Seen.last.proxy.snapshot is before:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)  # nothing here tells of a reload
+
+
 def test_a_reload_forgets_what_was_known(run: Run, tmp_path: Path) -> None:
     async def act(live: Live, line: Line) -> None:
         assert (await line.asks(body())).status == 200
-        changed = orjson.loads(live.path.read_bytes())
-        changed["keys"] = {"app": {"hash": "sha256:" + "0" * 64}}
-        live.path.write_bytes(orjson.dumps(changed))
-        before = Seen.last.proxy.snapshot
-        live.signal(1)
-        async with asyncio.timeout(10):
-            while Seen.last.proxy.snapshot is before:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)  # nothing here tells of a reload
+        await without_the_key(live)
         assert (await line.asks(body())).status == 401
         assert rides() == 1
+
+    driven(run, tmp_path, act)
+
+
+def test_what_was_let_in_before_a_reload_is_not_learned_after_it(run: Run, tmp_path: Path) -> None:
+    async def act(live: Live, line: Line) -> None:
+        raw = line.request(body(), x_odd="1")
+        line.send(raw[:-5])
+        await asyncio.sleep(0.1)  # it is let in, and its body is waited for
+        await without_the_key(live)
+        line.send(raw[-5:])
+        assert (await line.reply()).status == 200
+        for _ in range(2):
+            assert (await line.asks(body(), x_odd="1")).status == 401
 
     driven(run, tmp_path, act)
 
