@@ -78,7 +78,10 @@ class Lane:
         self._routes.clear()
 
     def learn(self, request: Request, caller: Caller, dialect: Dialect, snapshot: Snapshot) -> None:
-        """This request was let in by that snapshot. Its head is kept as the parser has read it, whatever bytes it was read from."""
+        """This request was let in by that snapshot.
+
+        Its head is kept as the parser has read it, whatever bytes it was read from.
+        """
         client, message, headers = request.client, request.head, request.head.headers
         if (
             snapshot is not self._snapshot
