@@ -178,7 +178,7 @@ class Lifecycle:
     async def _settled(self, now: dict[Path, Stamp]) -> dict[Path, Stamp]:
         until = asyncio.get_running_loop().time() + SETTLE_MOST
         while asyncio.get_running_loop().time() < until:
-            await asyncio.sleep(SETTLE)
+            await asyncio.sleep(SETTLE)  # an editor may still be writing: files do not say when they are whole
             before, now = now, stamps(self._loaded.files)
             if before == now:
                 break

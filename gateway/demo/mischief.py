@@ -54,7 +54,7 @@ async def send(scene: Scene, events: Sequence[bytes], pace: float | None = None)
     response = await scene.opened()
     for event in events:
         await response.write(event)
-        await asyncio.sleep(scene.pace if pace is None else pace)
+        await asyncio.sleep(scene.pace if pace is None else pace)  # the pace of a model that writes
     await response.write_eof()
     return response
 
