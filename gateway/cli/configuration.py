@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from gateway.cli.loaded import good_config, print_json
 from gateway.cli.options import FINDINGS, add_format, config_parser
 from gateway.cli.yamltext import document
-from gateway.config.plugins import Registry
 from gateway.config.writer import MASK, values
 
 
@@ -23,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: Sequence[str]) -> int:
     """Print the resolved configuration; 1 when the file is wrong."""
     options = parser().parse_args(arguments)
-    good = good_config(options.config, Registry())
+    good = good_config(options.config)
     if good is None:
         return FINDINGS
     shown = values(good.config)

@@ -21,14 +21,13 @@ from gateway.config.plugins import Registry
 from gateway.config.types import Config
 from gateway.contract import ChatRequest, Credential, UpstreamRequest
 from gateway.dialects.openai_chat import DIALECT
-from gateway.egress import host_header, masked
+from gateway.egress import MASK, host_header, masked
 from gateway.errors import GatewayError
 from gateway.exchange import adapted
 from gateway.hub import Json
 from gateway.router import Router
 from gateway.routes import Attempt, Step
 
-MASK = "***"
 HELLO = b'{"messages":[{"role":"user","content":"Hello!"}]}'
 
 
@@ -46,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: Sequence[str]) -> int:
     """Print the ordered attempts, the decision for each parameter, and the exact upstream requests."""
     options = parser().parse_args(arguments)
-    good = good_config(options.config, Registry())
+    good = good_config(options.config)
     if good is None:
         return FINDINGS
     try:

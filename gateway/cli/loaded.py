@@ -36,10 +36,10 @@ def read_config(path: str | None, providers: Registry, *, strict: bool = False) 
     return load("<environment>", os.environ, providers, strict, text=text) if text else None
 
 
-def good_config(given: str | None, providers: Registry) -> Good | None:
+def good_config(given: str | None) -> Good | None:
     """The configuration that `--config` leads to; None, once it was said what is wrong with it."""
     path = find_config(given)
-    loaded = read_config(path, providers)
+    loaded = read_config(path, Registry())
     if loaded is None:
         print(no_config(), file=sys.stderr)
     elif loaded.config is None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from gateway.cli.loaded import good_config, print_json
 from gateway.cli.options import FINDINGS, add_format, config_parser
-from gateway.config.plugins import Registry
 from gateway.config.types import Config
 
 
@@ -21,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: Sequence[str]) -> int:
     """Print the models of a configuration."""
     options = parser().parse_args(arguments)
-    good = good_config(options.config, Registry())
+    good = good_config(options.config)
     if good is None:
         return FINDINGS
     rows = _rows(good.config)
