@@ -6,17 +6,21 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from itertools import zip_longest
+from typing import Any, Literal, TypeVar
 
 from gateway.demo.instances import instance
 from gateway.demo.steering import switch_of
 
+Piece = TypeVar("Piece")
 Finish = Literal["stop", "stop_sequence", "length", "tool_calls", "content_filter"]
 
 THOUGHT = "The user wants something from a demo. I will be short, friendly and use what I was given."
 PREFACE = "Let me look that up."
+# The schema of an answer that only has to be JSON.
+ANY_JSON: Mapping[str, Any] = {"type": "object", "properties": {"answer": {"type": "string"}}}
 WORDS = 3  # tokens in one streamed piece
 _TOKEN = re.compile(r"\s*\S{1,8}|\s+")
 
@@ -96,6 +100,12 @@ def halves(text: str) -> list[str]:
     return [part for part in (text[:middle], text[middle:]) if part]
 
 
+def interleaved(queues: Sequence[Sequence[Piece]]) -> Iterator[tuple[int, Piece]]:
+    """The pieces of several choices, one of each in turn, with the number of their choice."""
+    for step in zip_longest(*queues):
+        yield from ((number, piece) for number, piece in enumerate(step) if piece is not None)
+
+
 def seal(provider: str, *parts: str) -> str:
     """The demo's signature of what it thought; only the demo can tell whether it is its own."""
     digest = hashlib.sha256("\0".join(("sluiceway-demo", provider, *parts)).encode()).digest()
@@ -105,6 +115,11 @@ def seal(provider: str, *parts: str) -> str:
 def canonical(value: object) -> str:
     """JSON that does not depend on the order of keys."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def sums(answers: Sequence[Answer]) -> tuple[int, int]:
+    """Tokens of text and of reasoning."""
+    return sum(answer.tokens for answer in answers), sum(answer.reasoning for answer in answers)
 
 
 def answers(ask: Ask) -> list[Answer]:

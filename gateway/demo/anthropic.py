@@ -8,6 +8,7 @@ from typing import Any
 from gateway.demo import anthropic_rules
 from gateway.demo.answers import Answer, Ask, Tool, canonical, halves, pieces, prompt_tokens, seal, text_of
 from gateway.demo.steering import switch_of
+from gateway.demo.turns import current
 from gateway.demo.wire import Incoming, Place, Refused, Reply, Wire, dump
 from gateway.hub import Json
 
@@ -31,14 +32,14 @@ def read(incoming: Incoming) -> Ask:
         raise Refused("anthropic-version: header is required")
     anthropic_rules.check(body, incoming.headers["anthropic-version"])
     choice = body.get("tool_choice") or {"type": "auto"}
-    turn = _current_turn(body["messages"])
+    said, turn = current(body["messages"], _spoken, _answers)
     wanted = (body.get("output_config") or {}).get("format")
     return Ask(
         provider="anthropic",
         model=body["model"],
         serial=incoming.serial,
         stream=body.get("stream") is True,
-        text=_last_words(body["messages"]),
+        text=text_of(said and said["content"]),
         prompt=prompt_tokens([body["messages"], body.get("system"), body.get("tools")]),
         tools=tuple(
             Tool(tool["name"], tool["input_schema"]) for tool in body.get("tools") or () if "input_schema" in tool
@@ -67,20 +68,9 @@ def _spoken(message: Json) -> bool:
     )
 
 
-def _current_turn(messages: Sequence[Json]) -> list[Json]:
-    last = max((at for at, message in enumerate(messages) if _spoken(message)), default=-1)
-    start = last if last >= 0 and _has_results(messages[last]) else last + 1
-    return list(messages[start:])
-
-
-def _has_results(message: Json) -> bool:
+def _answers(message: Json) -> bool:
     content = message["content"]
     return not isinstance(content, str) and any(block["type"] == "tool_result" for block in content)
-
-
-def _last_words(messages: Sequence[Json]) -> str:
-    said = [text_of(message["content"]) for message in messages if _spoken(message)]
-    return said[-1] if said else ""
 
 
 def _results(turn: Sequence[Json]) -> Iterator[str]:

@@ -31,14 +31,13 @@ from gateway.hub import Json
 _PATTERN = "String should match pattern '^{}$'"
 _said = spoken("text content blocks must be non-empty")
 _cache = either(one_of(None), record({"type": one_of("ephemeral")}, {"ttl": one_of("5m", "1h")}))
-
-
+_https = matching("https://.+", _PATTERN)
 _media = one_of("image/jpeg", "image/png", "image/gif", "image/webp")
 _image_source = tagged(
     "type",
     {
         "base64": record({"type": text, "media_type": _media, "data": filled}),
-        "url": record({"type": text, "url": matching("https://.+", _PATTERN)}),
+        "url": record({"type": text, "url": _https}),
         "file": record({"type": text, "file_id": filled}),
     },
 )
@@ -47,7 +46,7 @@ _document_source = tagged(
     {
         "base64": record({"type": text, "media_type": one_of("application/pdf"), "data": filled}),
         "text": record({"type": text, "media_type": one_of("text/plain"), "data": text}),
-        "url": record({"type": text, "url": matching("https://.+", _PATTERN)}),
+        "url": record({"type": text, "url": _https}),
         "content": record({"type": text, "content": anything}),
         "file": record({"type": text, "file_id": filled}),
     },
@@ -162,13 +161,13 @@ OPTIONAL: dict[str, Shape] = {
 _CLASSIC = record(REQUIRED, {**OPTIONAL, **SAMPLING})
 _NEWEST = record(REQUIRED, OPTIONAL)
 
-# Since Opus 4.7 there is no sampling, since 4.6 no prefill, and the 4.5 generation takes only one of two.
-_NO_SAMPLING = re.compile(r"(opus-4-[78]|(opus|sonnet|haiku|fable|mythos)-5|mythos-preview)")
-_NO_PREFILL = re.compile(r"((opus|sonnet)-4-[678]|(opus|sonnet|haiku|fable|mythos)-5|mythos-preview)")
+# Since Opus 4.7 there is no sampling and no budget, since 4.6 no prefill; the 4.5 generation takes only one of two.
+_FIFTH = "(opus|sonnet|haiku|fable|mythos)-5"
+_NO_SAMPLING = _NO_BUDGET = re.compile(f"opus-4-[78]|{_FIFTH}|mythos-preview")
+_NO_PREFILL = re.compile(f"(opus|sonnet)-4-[678]|{_FIFTH}|mythos-preview")
 _NOT_BOTH = re.compile(r"(opus|sonnet|haiku)-4-5")
-_NO_BUDGET = re.compile(r"(opus-4-[78]|(opus|sonnet|haiku|fable|mythos)-5|mythos-preview)")
-_NO_FORCE = re.compile(r"((fable|mythos)-5-[12]|(opus|sonnet)-5-5)")
-_MID_SYSTEM = re.compile(r"(opus-4-8|(opus|sonnet|haiku|fable|mythos)-5)")
+_NO_FORCE = re.compile(r"(fable|mythos)-5-[12]|(opus|sonnet)-5-5")
+_MID_SYSTEM = re.compile(f"opus-4-8|{_FIFTH}")
 _UNSUPPORTED = frozenset(
     (
         *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength"),

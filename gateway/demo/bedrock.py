@@ -8,6 +8,7 @@ from typing import Any
 from gateway.demo import bedrock_rules
 from gateway.demo.answers import Answer, Ask, Tool, canonical, halves, pieces, prompt_tokens, seal, text_of
 from gateway.demo.steering import switch_of
+from gateway.demo.turns import current
 from gateway.demo.wire import Incoming, Place, Refused, Reply, Wire, dump
 from gateway.eventstream import encode
 from gateway.hub import Json
@@ -36,14 +37,13 @@ def read(incoming: Incoming) -> Ask:
     limits = body.get("inferenceConfig") or {}
     config = body.get("toolConfig") or {}
     messages = body["messages"]
-    said = [message for message in messages if _spoken(message)]
-    turn = messages[_turn_start(messages) :]
+    said, turn = current(messages, _spoken, _answers)
     return Ask(
         provider="bedrock",
         model=incoming.model,
         serial=incoming.serial,
         stream=incoming.operation == "converse-stream",
-        text=text_of(said[-1]["content"]) if said else "",
+        text=text_of(said and said["content"]),
         prompt=prompt_tokens([messages, body.get("system"), config]),
         tools=tuple(_tool(each["toolSpec"]) for each in config.get("tools", ()) if "toolSpec" in each),
         choice=_choice(config.get("toolChoice") or {}),
@@ -77,10 +77,8 @@ def _spoken(message: Json) -> bool:
     return message["role"] == "user" and any("text" in block or "image" in block for block in message["content"])
 
 
-def _turn_start(messages: Sequence[Json]) -> int:
-    last = max((at for at, message in enumerate(messages) if _spoken(message)), default=-1)
-    answered = last >= 0 and any("toolResult" in block for block in messages[last]["content"])
-    return last if answered else last + 1
+def _answers(message: Json) -> bool:
+    return any("toolResult" in block for block in message["content"])
 
 
 def _results(turn: Sequence[Json]) -> Iterator[str]:

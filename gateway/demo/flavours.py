@@ -6,21 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.demo.answers import Answer, Ask, tokens
+from gateway.demo.answers import Answer, Ask, sums, tokens
 from gateway.demo.wire import Refused
 from gateway.hub import Json
 
 SAFE = {name: {"filtered": False, "severity": "safe"} for name in ("hate", "self_harm", "sexual", "violence")}
 
 
-def sums(ask: Ask, answers: Sequence[Answer]) -> tuple[int, int]:
-    """Tokens of text and of reasoning."""
-    return sum(answer.tokens for answer in answers), sum(answer.reasoning for answer in answers)
-
-
 def usage(ask: Ask, answers: Sequence[Answer]) -> Json:
     """OpenAI's: completion includes reasoning."""
-    said, thought = sums(ask, answers)
+    said, thought = sums(answers)
     return {
         "prompt_tokens": ask.prompt,
         "completion_tokens": said + thought,
@@ -48,9 +43,8 @@ def together_usage(ask: Ask, answers: Sequence[Answer]) -> Json:
 
 def xai_usage(ask: Ask, answers: Sequence[Answer]) -> Json:
     """Completion without reasoning; the total has both."""
-    said, thought = sums(ask, answers)
-    made = {**usage(ask, answers), "completion_tokens": said, "num_sources_used": 0, "cost_in_usd_ticks": 1000}
-    return {**made, "total_tokens": ask.prompt + said + thought}
+    said, _ = sums(answers)
+    return {**usage(ask, answers), "completion_tokens": said, "num_sources_used": 0, "cost_in_usd_ticks": 1000}
 
 
 def logprobs(ask: Ask, text: str, stream: bool) -> Any:

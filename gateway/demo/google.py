@@ -6,10 +6,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.demo import google_rules
-from gateway.demo.answers import Answer, Ask, Tool, pieces, prompt_tokens, text_of, tokens
+from gateway.demo.answers import (
+    ANY_JSON,
+    Answer,
+    Ask,
+    Tool,
+    interleaved,
+    pieces,
+    prompt_tokens,
+    sums,
+    text_of,
+    tokens,
+)
+from gateway.demo.turns import current
 from gateway.demo.wire import Incoming, Place, Refused, Reply, Wire, data, dump
 from gateway.hub import Json
 
+CRLF = b"\r\n\r\n"
 FINISHES = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
 STATUSES = {
     400: "INVALID_ARGUMENT",
@@ -28,14 +41,13 @@ def read(incoming: Incoming) -> Ask:
     google_rules.check(body, incoming.model)
     wanted = body.get("generationConfig") or {}
     contents = body["contents"]
-    said = [content for content in contents if _spoken(content)]
-    turn = contents[max((at for at, content in enumerate(contents) if _spoken(content)), default=-1) + 1 :]
+    said, turn = current(contents, google_rules.spoken)
     return Ask(
         provider="google",
         model=incoming.model,
         serial=incoming.serial,
         stream=incoming.operation == "streamGenerateContent",
-        text=text_of(said[-1]["parts"]) if said else "",
+        text=text_of(said and said["parts"]),
         prompt=prompt_tokens([contents, body.get("systemInstruction"), body.get("tools")]),
         tools=_tools(body),
         choice=_choice(body),
@@ -51,15 +63,9 @@ def read(incoming: Incoming) -> Ask:
     )
 
 
-def _spoken(content: Json) -> bool:
-    answers = any("functionResponse" in part for part in content["parts"])
-    return content.get("role", "user") == "user" and not answers
-
-
 def _tools(body: Json) -> tuple[Tool, ...]:
     declared = [each for tool in body.get("tools") or () for each in tool.get("functionDeclarations", ())]
-    calling = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
-    allowed = calling.get("allowedFunctionNames")
+    allowed = google_rules.calling(body).get("allowedFunctionNames")
     return tuple(
         Tool(each["name"], each.get("parametersJsonSchema") or each.get("parameters") or {})
         for each in declared
@@ -68,8 +74,7 @@ def _tools(body: Json) -> tuple[Tool, ...]:
 
 
 def _choice(body: Json) -> str:
-    calling = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
-    return {"ANY": "required", "NONE": "none"}.get(calling.get("mode", "AUTO"), "auto")
+    return {"ANY": "required", "NONE": "none"}.get(google_rules.calling(body).get("mode", "AUTO"), "auto")
 
 
 def _results(turn: Sequence[Json]) -> Iterator[str]:
@@ -83,13 +88,12 @@ def _results(turn: Sequence[Json]) -> Iterator[str]:
 def _schema(wanted: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if wanted.get("responseMimeType") != "application/json":
         return None
-    default = {"type": "object", "properties": {"answer": {"type": "string"}}}
-    schema: Mapping[str, Any] = wanted.get("responseJsonSchema") or wanted.get("responseSchema") or default
+    schema: Mapping[str, Any] = wanted.get("responseJsonSchema") or wanted.get("responseSchema") or ANY_JSON
     return schema
 
 
 def _usage(ask: Ask, answers: Sequence[Answer]) -> Json:
-    said, thought = sum(answer.tokens for answer in answers), sum(answer.reasoning for answer in answers)
+    said, thought = sums(answers)
     made = {
         "promptTokenCount": ask.prompt,
         "candidatesTokenCount": said,
@@ -99,6 +103,10 @@ def _usage(ask: Ask, answers: Sequence[Answer]) -> Json:
     # Proto3 leaves out what is zero.
     counts: Json = {name: count for name, count in made.items() if count}
     return {**counts, "promptTokensDetails": [{"modality": "TEXT", "tokenCount": ask.prompt}]}
+
+
+def _early_usage(ask: Ask) -> Json:
+    return {"promptTokenCount": ask.prompt, "totalTokenCount": ask.prompt}
 
 
 def _frame(ask: Ask, candidates: list[Json], usage: Json) -> Json:
@@ -153,19 +161,15 @@ def stream(ask: Ask, answers: Sequence[Answer]) -> Iterator[bytes]:
     """The answer as events: server-sent with CRLF, or the items of one JSON array."""
     responses = list(_responses(ask, answers))
     if ask.options["sse"]:
-        yield from (data(each, b"\r\n\r\n") for each in responses)
+        yield from (data(each, CRLF) for each in responses)
         return
     for at, each in enumerate(responses):
         yield (b"[" if at == 0 else b",\r\n") + dump(each) + (b"]" if at == len(responses) - 1 else b"")
 
 
 def _responses(ask: Ask, answers: Sequence[Answer]) -> Iterator[Json]:
-    early = {"promptTokenCount": ask.prompt, "totalTokenCount": ask.prompt}
-    queues = [_steps(ask, answer) for answer in answers]
-    for step in range(max(map(len, queues))):
-        for number, queue in enumerate(queues):
-            if step < len(queue):
-                yield _frame(ask, [_candidate(number, queue[step])], early)
+    for number, parts in interleaved([_steps(ask, answer) for answer in answers]):
+        yield _frame(ask, [_candidate(number, parts)], _early_usage(ask))
     for number, answer in enumerate(answers):
         last = {**_candidate(number, [{"text": ""}]), "finishReason": FINISHES.get(answer.finish, "STOP")}
         yield _frame(ask, [last], _usage(ask, answers))
@@ -217,15 +221,18 @@ TROUBLES: dict[str, Refused] = {
 
 def broken(ask: Ask) -> bytes:
     """An error inside a stream."""
-    made = error(TROUBLES["busy"])
-    return data(made, b"\r\n\r\n") if ask.options["sse"] else b",\r\n" + dump(made) + b"]"
+    made = _next(ask, error(TROUBLES["busy"]))
+    return made if ask.options["sse"] else made + b"]"
 
 
 def filler(ask: Ask, size: int) -> bytes:
     """One text event of about `size` bytes."""
-    usage = {"promptTokenCount": ask.prompt, "totalTokenCount": ask.prompt}
-    made = _frame(ask, [_candidate(0, [{"text": "x" * size}])], usage)
-    return data(made, b"\r\n\r\n") if ask.options["sse"] else b",\r\n" + dump(made)
+    return _next(ask, _frame(ask, [_candidate(0, [{"text": "x" * size}])], _early_usage(ask)))
+
+
+def _next(ask: Ask, made: Json) -> bytes:
+    """What comes later in a stream: an event, or an item of the array."""
+    return data(made, CRLF) if ask.options["sse"] else b",\r\n" + dump(made)
 
 
 def headers(ask: Ask) -> Mapping[str, str]:

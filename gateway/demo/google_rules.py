@@ -25,6 +25,7 @@ from gateway.demo.shapes import (
     text,
     union,
 )
+from gateway.demo.turns import current
 from gateway.demo.wire import Refused
 from gateway.hub import Json
 
@@ -206,6 +207,17 @@ def signs(model: str) -> bool:
     return not _OLD.search(model)
 
 
+def spoken(content: Json) -> bool:
+    """Did the user say this, and not a tool?"""
+    answers = any("functionResponse" in part for part in content["parts"])
+    return content.get("role", "user") == "user" and not answers
+
+
+def calling(body: Json) -> Json:
+    """How functions may be called; empty when nothing is said of it."""
+    return (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
+
+
 def check(body: Json, model: str) -> None:
     """Raise Refused where the API would answer 400."""
     try:
@@ -303,13 +315,13 @@ def _check_tools(body: Json) -> None:
         if "parameters" in function and "parametersJsonSchema" in function:
             raise Refused("Only one of parameters and parametersJsonSchema may be set.", kind=_BAD)
         check_proto_objects(function.get("parameters"))
-    calling = (body.get("toolConfig") or {}).get("functionCallingConfig") or {}
-    allowed = calling.get("allowedFunctionNames") or []
-    if allowed and calling.get("mode") not in ("ANY", "VALIDATED"):
+    wanted = calling(body)
+    allowed = wanted.get("allowedFunctionNames") or []
+    if allowed and wanted.get("mode") not in ("ANY", "VALIDATED"):
         raise Refused("Allowed function names should be set only when mode is ANY or VALIDATED.", kind=_BAD)
     if strange := [name for name in allowed if name not in names]:
         raise Refused(f"Allowed function names are not declared: {', '.join(strange)}", kind=_BAD)
-    if calling.get("mode") == "ANY" and not functions:
+    if wanted.get("mode") == "ANY" and not functions:
         raise Refused("Function calling config is set without function declarations.", kind=_BAD)
     if body.get("cachedContent") and (tools or "systemInstruction" in body or "toolConfig" in body):
         raise Refused("cachedContent cannot be used with systemInstruction, tools or toolConfig.", kind=_BAD)
@@ -334,11 +346,7 @@ def signature(call: Mapping[str, Any]) -> str:
 
 def _check_signatures(contents: Sequence[Json]) -> None:
     """In the current turn the first call of each step carries its signature, unchanged."""
-    spoken = [
-        at
-        for at, content in enumerate(contents)
-        if content.get("role", "user") == "user" and not any("functionResponse" in part for part in content["parts"])
-    ]
+    _, turn = current(contents, spoken)
     for index, content in enumerate(contents):
         parts = [part for part in content["parts"] if "functionCall" in part]
         for at, part in enumerate(parts):
@@ -346,8 +354,7 @@ def _check_signatures(contents: Sequence[Json]) -> None:
             accepted = (SENTINEL.encode(), decoded(signature(part["functionCall"])))
             if given is not None and decoded(given) not in accepted:
                 raise Refused("Thought signature is not valid.", kind=_BAD)
-            current = not spoken or index > spoken[-1]
-            if given is None and at == 0 and current:
+            if given is None and at == 0 and index >= len(contents) - len(turn):
                 message = "Function call is missing a thought_signature in functionCall parts."
                 name = part["functionCall"]["name"]
                 raise Refused(f"{message} Function call `{name}`, position {index + 1}.", kind=_BAD)

@@ -45,6 +45,13 @@ class Scene:
         await response.prepare(self.request)
         return response
 
+    async def begun(self) -> web.StreamResponse:
+        """The answer's head and first half, sent at once."""
+        response = await self.opened()
+        for event in self.half:
+            await response.write(event)
+        return response
+
 
 Act = Callable[[Scene], Awaitable[web.StreamResponse]]
 
@@ -60,7 +67,7 @@ async def send(scene: Scene, events: Sequence[bytes], pace: float | None = None)
 
 
 async def _slow(scene: Scene) -> web.StreamResponse:
-    return await send(scene, scene.events, max(scene.pace * 50, 0.0))
+    return await send(scene, scene.events, scene.pace * 50)
 
 
 async def _drip(scene: Scene) -> web.StreamResponse:
@@ -79,9 +86,7 @@ async def _forever() -> web.StreamResponse:
 
 
 async def _stall(scene: Scene) -> web.StreamResponse:
-    response = await scene.opened()
-    for event in scene.half:
-        await response.write(event)
+    await scene.begun()
     return await _forever()
 
 
@@ -90,9 +95,7 @@ async def _hang(scene: Scene) -> web.StreamResponse:
 
 
 async def _reset(scene: Scene) -> web.StreamResponse:
-    response = await scene.opened()
-    for event in scene.half:
-        await response.write(event)
+    await scene.begun()
     await asyncio.sleep(scene.pace)
     reset(scene.request.transport)
     # Not returned, as aiohttp would end the answer properly; the loss of the connection cancels this.
@@ -130,9 +133,7 @@ async def _badgateway(scene: Scene) -> web.StreamResponse:
 
 
 async def _flood(scene: Scene) -> web.StreamResponse:
-    response = await scene.opened()
-    for event in scene.half:
-        await response.write(event)
+    response = await scene.begun()
     block = scene.wire.filler(scene.ask, BLOCK)
     for _ in range(scene.switch.number * 1024 * 1024 // BLOCK):
         await response.write(block)

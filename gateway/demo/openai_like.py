@@ -7,8 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.demo import openai_rules
-from gateway.demo.answers import Answer, Ask, Call, Tool, canonical, halves, pieces, prompt_tokens, text_of
+from gateway.demo.answers import (
+    ANY_JSON,
+    Answer,
+    Ask,
+    Call,
+    Tool,
+    canonical,
+    halves,
+    interleaved,
+    pieces,
+    prompt_tokens,
+    text_of,
+)
 from gateway.demo.flavours import FLAVOURS, Flavour
+from gateway.demo.turns import current
 from gateway.demo.wire import Incoming, Place, Refused, Reply, Wire, data, dump
 from gateway.hub import CHUNK, COMPLETION, Json
 
@@ -24,13 +37,13 @@ def read(incoming: Incoming) -> Ask:
         body = {**body, "model": incoming.model}
     openai_rules.check(body, flavour.name)
     effort = body.get("reasoning_effort")
-    turn = _current_turn(body["messages"])
+    said, turn = current(body["messages"], _spoken)
     return Ask(
         provider=incoming.provider,
         model=body["model"],
         serial=incoming.serial,
         stream=body.get("stream") is True,
-        text=_last_user(body["messages"]),
+        text=text_of((said or body["messages"][-1]).get("content")),
         prompt=prompt_tokens([body["messages"], body.get("tools")]),
         tools=_tools(body),
         choice=_choice(body),
@@ -46,15 +59,8 @@ def read(incoming: Incoming) -> Ask:
     )
 
 
-def _current_turn(messages: Sequence[Json]) -> list[Json]:
-    """What was said since the user last spoke."""
-    last = max((at for at, message in enumerate(messages) if message["role"] == "user"), default=-1)
-    return list(messages[last + 1 :])
-
-
-def _last_user(messages: Sequence[Json]) -> str:
-    said = [text_of(message.get("content")) for message in messages if message["role"] == "user"]
-    return said[-1] if said else text_of(messages[-1].get("content"))
+def _spoken(message: Json) -> bool:
+    return bool(message["role"] == "user")
 
 
 def _tools(body: Json) -> tuple[Tool, ...]:
@@ -76,7 +82,7 @@ def _schema(wanted: Json) -> Mapping[str, Any] | None:
     if wanted.get("type") == "json_schema":
         return dict(wanted["json_schema"].get("schema") or {})
     if wanted.get("type") == "json_object":
-        return dict(wanted.get("schema") or {"type": "object", "properties": {"answer": {"type": "string"}}})
+        return dict(wanted.get("schema") or ANY_JSON)
     return None
 
 
@@ -133,11 +139,8 @@ def stream(ask: Ask, answers: Sequence[Answer]) -> Iterator[bytes]:
     frame = head(ask, CHUNK)
     if flavour.opening is not None:
         yield data(flavour.opening)
-    queues = [_deltas(ask, flavour, answer) for answer in answers]
-    for step in range(max(map(len, queues))):
-        for number, queue in enumerate(queues):
-            if step < len(queue):
-                yield _event(ask, flavour, frame, number, queue[step])
+    for number, delta in interleaved([_deltas(ask, flavour, answer) for answer in answers]):
+        yield _event(ask, flavour, frame, number, delta)
     for number, answer in enumerate(answers):
         last = flavour.usage(ask, answers) if number == len(answers) - 1 else None
         yield _end(ask, flavour, frame, number, answer, last)

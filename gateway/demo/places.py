@@ -22,8 +22,6 @@ PATHS = {
     "generic": "/v1",
 }
 _LIKE = re.compile(r"/(azure|together|fireworks|xai|openai)(?=/)")
-
-
 _GOOGLE = re.compile(r"/(?:models|tunedModels|endpoints)/([^/:]+):(generateContent|streamGenerateContent)$")
 _BEDROCK = re.compile(r"/model/([^/]+)/(converse|converse-stream)$")
 _DEPLOYMENT = re.compile(r"/openai/deployments/([^/]+)/chat/completions$")

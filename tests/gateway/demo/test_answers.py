@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.demo.answers import Ask, Tool, answer, answers, pieces, text_of, tokens
+from gateway.demo.answers import Ask, Tool, answer, answers, interleaved, pieces, text_of, tokens
 
 TOOLS = (Tool("f", {"type": "object", "properties": {"q": {"type": "string"}}}), Tool("g", {}), Tool("h", {}))
 
@@ -79,3 +79,7 @@ def test_json_keeps_to_its_schema() -> None:
 def test_the_text_of_parts_is_joined() -> None:
     assert text_of([{"text": "a"}, {"image": 1}, {"text": "b"}]) == "a b"
     assert text_of(None) == ""
+
+
+def test_choices_of_unequal_length_take_turns_until_the_longest_ends() -> None:
+    assert list(interleaved(["abc", "", "de"])) == [(0, "a"), (2, "d"), (0, "b"), (2, "e"), (0, "c")]
