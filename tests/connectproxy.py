@@ -7,6 +7,8 @@ import contextlib
 from base64 import b64encode
 from collections.abc import Mapping
 
+from tasks import Tasks
+
 READ = 65536
 
 
@@ -22,7 +24,7 @@ class ConnectProxy:
         self._names = names or {}
         self._login = login
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     @property
     def hosts(self) -> list[str]:
@@ -43,14 +45,10 @@ class ConnectProxy:
     async def __aexit__(self, *exc: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.ensure_future(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._serve(reader, writer))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import os
 import signal
@@ -19,17 +18,13 @@ from typing import Any
 
 import psutil
 from aiohttp import web
-from livegateway import Reply, clean_environment, free_port, read_reply, request_bytes
+from livegateway import Reply, clean_environment, free_port, hashed, read_reply, request_bytes
+from tasks import Tasks
 from upstreams import OK_BODY, chunk, event
 
 KEY, OTHER_KEY = "sk-gw-life-1", "sk-gw-life-2"
 PACE = 0.1
 START = 20.0
-
-
-def hashed(key: str) -> str:
-    """A client key as the configuration keeps it."""
-    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 @dataclass
@@ -256,7 +251,7 @@ class Load:
         self.done = 0
         self.failed: list[object] = []
         self.waits: list[float] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._driver: asyncio.Task[None]
 
     async def __aenter__(self) -> Load:
@@ -265,7 +260,7 @@ class Load:
 
     async def __aexit__(self, *exc: object) -> None:
         self._driver.cancel()
-        await asyncio.gather(*self._tasks)
+        await self._tasks.finish()
 
     async def _drive(self) -> None:
         loop = asyncio.get_running_loop()
@@ -273,9 +268,7 @@ class Load:
         while True:
             while sent < (loop.time() - began) * self._rate:
                 sent += 1
-                task = asyncio.create_task(self._one())
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._tasks.start(self._one())
             await asyncio.sleep(0.005)
 
     async def _one(self) -> None:

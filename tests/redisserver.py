@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from livegateway import free_port
 
 PATIENCE = 20.0
 
@@ -23,9 +24,7 @@ class RedisServer:
         program = shutil.which("redis-server")
         if program is None:
             pytest.skip("redis-server is not installed")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         options = ("--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--dir", str(folder))
         self._command = (program, *options, "--enable-debug-command", "yes")

@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 
 import orjson
 import trustme
+from tasks import Tasks
 
 from gateway.demo import Demo, start_demo
 
@@ -154,7 +155,7 @@ class ScriptedUpstream:
         self.arrived = asyncio.Event()
         self.port = 0
         self._served = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._transports: set[asyncio.Transport] = set()
         self._server: asyncio.Server | None = None
 
@@ -180,9 +181,7 @@ class ScriptedUpstream:
     async def __aexit__(self, *exc: object) -> None:
         assert self._server is not None
         self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel()
         for transport in list(self._transports):
             transport.abort()
         await asyncio.sleep(0)
@@ -205,9 +204,7 @@ class ScriptedUpstream:
 
     def start(self, peer: _Peer, steps: Sequence[Step]) -> None:
         """Run steps on a connection."""
-        task = asyncio.get_running_loop().create_task(peer.run(steps))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(peer.run(steps))
 
     def opened(self, transport: asyncio.Transport) -> Connection:
         """Remember a connection."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import json
 import re
@@ -15,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from livegateway import free_port, process, shipped
+from livegateway import free_port, hashed, process, shipped
 
 from gateway.metrics import CODES
 
@@ -64,9 +63,8 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Labels:
     content["server"]["workers"] = 2
     # Nobody is there, so limits are counted without Redis, which has figures of its own.
     content["state"] = {"store": "redis", "url": f"redis://127.0.0.1:{free_port()}"}
-    hashed = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
     limits = {"rpm": 8, "budget": "20 USD/day"}
-    content["keys"] = {"watched": {"hash": hashed, "models": ["gpt", "claude"], "limits": limits}}
+    content["keys"] = {"watched": {"hash": hashed(KEY), "models": ["gpt", "claude"], "limits": limits}}
     with process(folder, content) as gateway:
         gateway.headers["Authorization"] = f"Bearer {KEY}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import signal
 import sqlite3
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from livegateway import HELLO, Live, Process, Reply, accounts, deployments, gateway_and_demo, process, shipped
+from livegateway import HELLO, Live, Process, Reply, accounts, deployments, gateway_and_demo, hashed, process, shipped
 from upstreams import demo
 
 SECRET = "sk-test-budgets"
-HASH = f"sha256:{hashlib.sha256(SECRET.encode()).hexdigest()}"
+HASH = hashed(SECRET)
 HEADERS = {"Authorization": f"Bearer {SECRET}"}
 # A dollar for a thousand tokens, of whichever kind.
 PRICE = {"input": 1000, "output": 1000}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import math
 import signal
@@ -12,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from livegateway import HELLO, Live, Reply, gateway_and_demo, shipped
+from livegateway import HELLO, Live, Reply, gateway_and_demo, hashed, shipped
 
 SECRET = "sk-test-limits"
-HASH = f"sha256:{hashlib.sha256(SECRET.encode()).hexdigest()}"
+HASH = hashed(SECRET)
 CLIENTS, EACH = 50, 20
 # Tokens per minute: room for what fifty clients reserve at once; and what comes back in a second.
 LIMIT, REFILL = 60_000, 1_000

@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 import pytest
-from lifeprocess import KEY, OTHER_KEY, Load, asking, content, hashed, holds, plugin, running, upstream
+from lifeprocess import KEY, OTHER_KEY, Load, asking, content, holds, plugin, running, upstream
+from livegateway import hashed
 
 # Whole processes, and waits as long as an operator's: seconds each.
 pytestmark = pytest.mark.slow

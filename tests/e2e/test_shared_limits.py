@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import math
 import signal
@@ -14,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from livegateway import HELLO, Client, Process, Reply, accounts, process
+from livegateway import HELLO, Client, Process, Reply, accounts, hashed, process
 from redisserver import RedisServer, redis_server
 from upstreams import ScriptedUpstream, answer, demo
 
 SECRET = "sk-test-shared"
-KEY = {"hash": f"sha256:{hashlib.sha256(SECRET.encode()).hexdigest()}"}
+KEY = {"hash": hashed(SECRET)}
 BEARER = {"Authorization": f"Bearer {SECRET}"}
 # The default of 20 ms is for the case in which it matters; a busy machine takes longer to answer at times.
 PATIENT = "5s"

@@ -15,8 +15,8 @@ from typing import Any
 import openai
 import pytest
 import trustme
-from lifeprocess import KEY, hashed
-from livegateway import HELLO, Live, Talk, gateway_and_demo, gateway_before, read_reply
+from lifeprocess import KEY
+from livegateway import HELLO, Live, Talk, gateway_and_demo, gateway_before, hashed, read_reply
 from openai import AsyncOpenAI
 from papers import Papers, ask, chat, plain, request, shown, speak
 from upstreams import SSE_HEAD, ScriptedUpstream, chunk, event

@@ -10,7 +10,8 @@ from typing import Any
 
 from faults import living
 from faults.living import Crowd, Facts, metric, said, status, stream, until, whole
-from faults.serving import KEY, Gateway, hashed, serving
+from faults.serving import KEY, Gateway, serving
+from livegateway import hashed
 
 
 async def lc_007(folder: Path) -> Facts:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
+from livegateway import free_port, hashed
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "sk-gw-client-7d1e40c2b95f4a0a8a6f4c1d"
@@ -27,18 +26,6 @@ AWS_KEY, AWS_SECRET = "AKIDFAULTS0EXAMPLE00", "c2VjcmV0LWZvci10aGUtZmF1bHRz"
 SECRETS = (KEY, KEY_A_ONLY, PROVIDER_KEY, PROVIDER_KEY_B, AWS_SECRET)
 TIMEOUTS = {"connect": "1s", "first_byte": "2s", "idle": "2s", "total": "10s"}
 START, STOP = 20.0, 20.0
-
-
-def hashed(key: str) -> str:
-    """A client key as the configuration keeps it."""
-    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def openai(url: str, **options: Any) -> dict[str, Any]:

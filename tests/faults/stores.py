@@ -12,8 +12,9 @@ from typing import Any
 from faults import living
 from faults.casefiles import call
 from faults.living import Crowd, Facts, metric, said, stopping, until
-from faults.serving import KEY, KEY_A_ONLY, ROOT, Gateway, hashed
+from faults.serving import KEY, KEY_A_ONLY, ROOT, Gateway
 from faults.wireclient import ask
+from livegateway import hashed
 from redisserver import RedisServer, redis_server
 
 PAIRS = 40

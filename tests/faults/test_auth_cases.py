@@ -15,8 +15,9 @@ from faults.harness import Results, drive_all
 from faults.judging import Outcome, fact, headers_of
 from faults.measuring import measured
 from faults.planned import Arrival, Planned
-from faults.serving import KEY, KEY_A_ONLY, Gateway, deployment, hashed, openai, profile, serving
+from faults.serving import KEY, KEY_A_ONLY, Gateway, deployment, openai, profile, serving
 from faults.wireclient import Seen, Step, Talk, ask
+from livegateway import hashed
 from upstreams import answer
 
 from gateway.access import Access

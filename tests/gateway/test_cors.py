@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from lifeprocess import hashed
-from livegateway import HELLO, Client, Reply, gateway_and_demo, request_bytes
+from livegateway import HELLO, Client, Reply, gateway_and_demo, hashed, request_bytes
 
 Run = Callable[[Any], Any]
 PAGE, OTHER = "https://app.example", "https://evil.example"
