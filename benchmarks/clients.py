@@ -75,17 +75,19 @@ class Run:
 
     def wait_until_counting(self) -> None:
         """Until the warm-up is over."""
-        assert self._process.stdout is not None
-        self._process.stdout.readline()
+        self._line()
 
     def wait_until_counted(self) -> Seen:
         """Until the time is over; the connections stay open."""
-        assert self._process.stdout is not None
-        return read_seen(self._process.stdout.readline())
+        return read_seen(self._line())
 
     def close(self) -> None:
         """Close all connections."""
         self._process.communicate()
+
+    def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
 
 
 def read_seen(line: bytes) -> Seen:

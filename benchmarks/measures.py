@@ -37,16 +37,7 @@ def under_load(lineup: Lineup, running: Running, asked: Asked) -> Figures:
     """CPU time per answer or chunk, the rate, how long answers took or how old chunks were, memory."""
     lineup.upstream.behave(asked.upstream)
     request = running.request(asked.wire, stream=asked.stream, padding=asked.padding)
-    seen, cpu, memory = _watched(lineup, running, request, asked.clients)
-    times = seen.age if asked.per == "chunks" else seen.latency
-    count = _count(seen, asked.per)
-    return {
-        "cpu": cpu / 1e3 / count,
-        "rate": count / seen.seconds,
-        "p50": times.p50,
-        "p99": times.p99,
-        "memory": float(memory),
-    }
+    return _figures(*_watched(lineup, running, request, asked.clients), asked.per)
 
 
 def refused(lineup: Lineup, running: Running, asked: Asked) -> Figures:
@@ -58,9 +49,8 @@ def refused(lineup: Lineup, running: Running, asked: Asked) -> Figures:
     seen, cpu, memory = _watched(lineup, running, request, replace(asked.clients, status=401))
     if leaked := lineup.upstream.stats().requests - before:
         raise Wrong(f"{leaked} requests without a valid key reached the upstream")
-    spent, rate = cpu / 1e3 / _count(seen, "answers"), seen.answers / seen.seconds
-    figures = {"cpu": spent, "rate": rate, "p50": seen.latency.p50, "p99": seen.latency.p99, "memory": float(memory)}
-    return {**figures, "share": spent / served["cpu"]}
+    figures = _figures(seen, cpu, memory, "answers")
+    return {**figures, "share": figures["cpu"] / served["cpu"]}
 
 
 def added(lineup: Lineup, running: Running, asked: Asked) -> Figures:
@@ -139,8 +129,14 @@ def _watched(lineup: Lineup, running: Running, request: bytes, asked: Clients) -
     return seen, after - before, memory
 
 
-def _count(seen: Seen, per: str) -> int:
-    count = seen.chunks if per == "chunks" else seen.answers
+def _figures(seen: Seen, cpu: int, memory: int, per: str) -> Figures:
+    count, times = (seen.chunks, seen.age) if per == "chunks" else (seen.answers, seen.latency)
     if not count:
         raise Wrong("nothing came")
-    return count
+    return {
+        "cpu": cpu / 1e3 / count,
+        "rate": count / seen.seconds,
+        "p50": times.p50,
+        "p99": times.p99,
+        "memory": float(memory),
+    }

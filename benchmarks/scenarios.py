@@ -51,16 +51,37 @@ def _paced(connections: int, wire: str = "openai") -> Asked:
     return Asked(clients, wire, stream=True, upstream=Behaviour(ENDLESS, 0.02), per="chunks")
 
 
-def _open(connections: int) -> Asked:
-    """Streams of a token a second."""
+def _translated(wire: str) -> Scenario:
+    """Streams that we translate, and the others do not."""
+    title = f"{wire.title()} to OpenAI, 200 streams; the others pass its bytes on"
+    return Scenario(name=f"{wire}:200", title=title, asked=_paced(200, wire), unit="µs/chunk")
+
+
+def _many(connections: int, names: Sequence[str] = ALL) -> Scenario:
+    """Streams of a token a second, so many that their memory shows."""
     ramp = connections / 500
-    return Asked(Clients(connections, 2.0, ramp + 2.5, ramp), stream=True, upstream=Behaviour(ENDLESS, 1.0))
+    clients = Clients(connections, 2.0, ramp + 2.5, ramp)
+    return Scenario(
+        name=f"streams:{connections}",
+        title=f"{connections:,} open streams, a chunk a second: memory of each",
+        asked=Asked(clients, stream=True, upstream=Behaviour(ENDLESS, 1.0)),
+        measure=open_streams,
+        figure="per_stream",
+        unit="KiB/stream",
+        fresh=True,
+        rounds=1,
+        names=names,
+    )
+
+
+def _left(name: str, title: str, pause: float) -> Scenario:
+    """A client that leaves a stream with so many seconds between its chunks."""
+    asked = Asked(Clients(1, 0.0), stream=True, upstream=Behaviour(ENDLESS, pause))
+    return Scenario(name=name, title=title, asked=asked, measure=gone, figure="gone", unit="ms", rounds=1)
 
 
 SHORT = Asked(Clients(64, 1.5, ramp=0.04), stream=True, upstream=Behaviour(20, 0.002))
 FLOOD = Asked(Clients(16, 1.5), stream=True, upstream=Behaviour(300), per="chunks")
-SLOWLY = Asked(Clients(1, 0.0), stream=True, upstream=Behaviour(ENDLESS, 0.02))
-SILENT = Asked(Clients(1, 0.0), stream=True, upstream=Behaviour(ENDLESS, 30.0))
 BESIDE = Asked(Clients(50, 2.0, 0.7, 0.02), stream=True, padding=400_000, upstream=Behaviour(ENDLESS, 0.02))
 
 SCENARIOS: Sequence[Scenario] = (
@@ -74,24 +95,7 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario(name="paced:400", title="400 streams, a chunk every 20 ms", asked=_paced(400), unit="µs/chunk"),
     Scenario(name="short:64", title="whole streams of 20 chunks, 2 ms apart", asked=SHORT, unit="µs/stream"),
     Scenario(name="flood:16", title="16 streams at full speed", asked=FLOOD, unit="µs/chunk"),
-    Scenario(
-        name="anthropic:200",
-        title="Anthropic to OpenAI, 200 streams; the others pass its bytes on",
-        asked=_paced(200, "anthropic"),
-        unit="µs/chunk",
-    ),
-    Scenario(
-        name="google:200",
-        title="Google to OpenAI, 200 streams; the others pass its bytes on",
-        asked=_paced(200, "google"),
-        unit="µs/chunk",
-    ),
-    Scenario(
-        name="bedrock:200",
-        title="Bedrock to OpenAI, 200 streams; the others pass its bytes on",
-        asked=_paced(200, "bedrock"),
-        unit="µs/chunk",
-    ),
+    *(_translated(wire) for wire in ("anthropic", "google", "bedrock")),
     Scenario(name="tls:16", title="TLS to the upstream, whole answers", asked=_whole(16), tls=True),
     Scenario(name="tls:200", title="TLS to the upstream, 200 streams", asked=_paced(200), unit="µs/chunk", tls=True),
     Scenario(name="keys:16", title="keys that nobody knows", asked=_whole(16), measure=refused, unit="µs/refusal"),
@@ -121,27 +125,8 @@ SCENARIOS: Sequence[Scenario] = (
         fresh=True,
         rounds=1,
     ),
-    Scenario(
-        name="streams:1000",
-        title="1,000 open streams, a chunk a second: memory of each",
-        asked=_open(1000),
-        measure=open_streams,
-        figure="per_stream",
-        unit="KiB/stream",
-        fresh=True,
-        rounds=1,
-    ),
-    Scenario(
-        name="streams:5000",
-        title="5,000 open streams, a chunk a second: memory of each",
-        asked=_open(5000),
-        measure=open_streams,
-        figure="per_stream",
-        unit="KiB/stream",
-        fresh=True,
-        rounds=1,
-        names=("nginx", "haproxy", "sluiceway", "aiohttp"),
-    ),
+    _many(1000),
+    _many(5000, ("nginx", "haproxy", "sluiceway", "aiohttp")),
     Scenario(
         name="stalled:16",
         title="clients that stop reading an endless stream: memory of each",
@@ -152,24 +137,8 @@ SCENARIOS: Sequence[Scenario] = (
         fresh=True,
         rounds=1,
     ),
-    Scenario(
-        name="gone",
-        title="from a client's leaving to the end of its answer upstream",
-        asked=SLOWLY,
-        measure=gone,
-        figure="gone",
-        unit="ms",
-        rounds=1,
-    ),
-    Scenario(
-        name="gone:silent",
-        title="the same while the upstream is silent",
-        asked=SILENT,
-        measure=gone,
-        figure="gone",
-        unit="ms",
-        rounds=1,
-    ),
+    _left("gone", "from a client's leaving to the end of its answer upstream", 0.02),
+    _left("gone:silent", "the same while the upstream is silent", 30.0),
     Scenario(
         name="workers:64",
         title="one worker and two, on all cores",
