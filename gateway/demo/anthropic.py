@@ -206,13 +206,4 @@ def headers(ask: Ask) -> Mapping[str, str]:
     return {"request-id": f"req_demo{ask.serial:08d}", **limits}
 
 
-WIRE = Wire(
-    open=read,
-    whole=whole,
-    stream=stream,
-    refuse=refuse,
-    troubles=TROUBLES,
-    broken=broken,
-    filler=filler,
-    headers=headers,
-)
+WIRE = Wire(read, whole, stream, refuse, TROUBLES, broken, filler, headers)

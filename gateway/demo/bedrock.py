@@ -196,14 +196,4 @@ def headers(ask: Ask) -> Mapping[str, str]:
     return {"x-amzn-requestid": f"00000000-0000-4000-8000-{ask.serial:012d}"}
 
 
-WIRE = Wire(
-    open=read,
-    whole=whole,
-    stream=stream,
-    refuse=refuse,
-    troubles=TROUBLES,
-    broken=broken,
-    filler=filler,
-    headers=headers,
-    stream_type="application/vnd.amazon.eventstream",
-)
+WIRE = Wire(read, whole, stream, refuse, TROUBLES, broken, filler, headers, "application/vnd.amazon.eventstream")

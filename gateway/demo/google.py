@@ -240,14 +240,4 @@ def headers(ask: Ask) -> Mapping[str, str]:
     return {"x-gemini-service-tier": "standard", "server-timing": "gfet4t7; dur=20"}
 
 
-WIRE = Wire(
-    open=read,
-    whole=whole,
-    stream=stream,
-    refuse=refuse,
-    troubles=TROUBLES,
-    broken=broken,
-    filler=filler,
-    headers=headers,
-    stream_type="text/event-stream",
-)
+WIRE = Wire(read, whole, stream, refuse, TROUBLES, broken, filler, headers, "text/event-stream")

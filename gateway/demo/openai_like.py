@@ -243,13 +243,4 @@ def headers(ask: Ask) -> Mapping[str, str]:
     return {"x-request-id": f"req_demo{ask.serial:08d}", **limits, **FLAVOURS[ask.provider].headers}
 
 
-WIRE = Wire(
-    open=read,
-    whole=whole,
-    stream=stream,
-    refuse=refuse,
-    troubles=TROUBLES,
-    broken=broken,
-    filler=filler,
-    headers=headers,
-)
+WIRE = Wire(read, whole, stream, refuse, TROUBLES, broken, filler, headers)
