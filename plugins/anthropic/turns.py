@@ -58,11 +58,12 @@ class _Turns:
     def finished(self) -> list[Json]:
         """The turns as the provider wants them at their two ends and where they are empty."""
         turns = self._turns
-        if turns and turns[-1]["role"] == "assistant":
-            _strip_end(turns)
         for turn in turns:
             # Messages that were merged may have brought thoughts behind text.
             turn["content"].sort(key=lambda block: block["type"] not in THOUGHTS)
+        if turns and turns[-1]["role"] == "assistant":
+            _strip_end(turns)
+        for turn in turns:
             if not turn["content"]:
                 turn["content"] = [{"type": "text", "text": _EMPTY[turn["role"]]}]
         if not turns or turns[0]["role"] != "user":
