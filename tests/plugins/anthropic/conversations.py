@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-NEW, OLD, BUDGET, ALWAYS, SIX = (
-    "claude-opus-4-8",
-    "claude-3-haiku-20240307",
-    "claude-sonnet-4-5",
-    "claude-fable-5-1",
-    "claude-opus-4-6",
-)
+# They think adaptively, not at all, within a budget, always, and either way.
+NEW, OLD, BUDGET = "claude-opus-4-8", "claude-3-haiku-20240307", "claude-sonnet-4-5"
+ALWAYS, SIX = "claude-fable-5-1", "claude-opus-4-6"
 FAMILIES = (NEW, OLD, BUDGET, ALWAYS, SIX, "claude-opus-4-5", "claude-sonnet-4-0", "claude-of-2030")
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
 PNG = "data:image/png;base64,iVBORw0="

@@ -9,13 +9,7 @@ import pytest
 from gateway.errors import InvalidRequest, UnsupportedParameter
 from plugins.anthropic import build_body
 from tests.plugins.anthropic.anthropic_support import USER, build, chat, sent, target
-from tests.plugins.anthropic.conversations import (
-    TOOL,
-    calls,
-    result,
-    system,
-    text,
-)
+from tests.plugins.anthropic.conversations import TOOL, calls, result, system, text
 
 
 @pytest.mark.parametrize(

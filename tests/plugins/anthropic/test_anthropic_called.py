@@ -6,15 +6,7 @@ import json
 
 import pytest
 
-from tests.plugins.anthropic.anthropic_support import (
-    accumulated,
-    answer,
-    decoded,
-    events,
-    plain,
-    streamed,
-    target,
-)
+from tests.plugins.anthropic.anthropic_support import accumulated, answer, decoded, events, plain, streamed, target
 from tests.plugins.anthropic.natives import TEXT, TOOLS, message, strict, use
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}

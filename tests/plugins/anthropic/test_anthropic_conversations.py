@@ -14,17 +14,7 @@ from hypothesis import strategies as st
 from plugins.anthropic import PROVIDER
 from tests import corpus
 from tests.plugins.anthropic.anthropic_support import USER, chat, sent, target
-from tests.plugins.anthropic.conversations import (
-    BUDGET,
-    NEW,
-    PNG,
-    TOOL,
-    calls,
-    result,
-    said,
-    system,
-    text,
-)
+from tests.plugins.anthropic.conversations import BUDGET, NEW, PNG, TOOL, calls, result, said, system, text
 from tests.plugins.anthropic.official import assert_official
 
 

@@ -11,16 +11,7 @@ import pytest
 from gateway.conversation import MAX_CARRIED
 from plugins.anthropic import PROVIDER
 from plugins.anthropic.blocks import THOUGHTS
-from tests.plugins.anthropic.anthropic_support import (
-    USER,
-    accumulated,
-    answer,
-    build,
-    chat,
-    decoded,
-    streamed,
-    target,
-)
+from tests.plugins.anthropic.anthropic_support import USER, accumulated, answer, build, chat, decoded, streamed, target
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}]
 CARRYING = frozenset(("thinking",))

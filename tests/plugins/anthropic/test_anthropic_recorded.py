@@ -13,14 +13,7 @@ import pytest
 from gateway.errors import Truncated
 from plugins.anthropic import PROVIDER
 from tests import corpus
-from tests.plugins.anthropic.anthropic_support import (
-    SHARED,
-    accumulated,
-    answer,
-    decoded,
-    opened,
-    plain,
-)
+from tests.plugins.anthropic.anthropic_support import SHARED, accumulated, answer, decoded, opened, plain
 from tests.plugins.anthropic.natives import strict
 
 

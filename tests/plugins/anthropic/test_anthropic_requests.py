@@ -15,16 +15,7 @@ from gateway.fields import missing
 from gateway.hub import PARAMS
 from plugins.anthropic import PROVIDER, check
 from tests.plugins.anthropic.anthropic_support import ROWS, SHARED, USER, build, chat, sent, target
-from tests.plugins.anthropic.conversations import (
-    BUDGET,
-    FAMILIES,
-    NEW,
-    PNG,
-    TOOL,
-    calls,
-    result,
-    system,
-)
+from tests.plugins.anthropic.conversations import BUDGET, FAMILIES, NEW, PNG, TOOL, calls, result, system
 from tests.plugins.anthropic.official import assert_official
 
 

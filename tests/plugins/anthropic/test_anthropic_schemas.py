@@ -10,11 +10,7 @@ import pytest
 from gateway.errors import InvalidRequest
 from plugins.anthropic import PROVIDER
 from tests.plugins.anthropic.anthropic_support import USER, build, sent, target
-from tests.plugins.anthropic.conversations import (
-    TOOL,
-    system,
-    text,
-)
+from tests.plugins.anthropic.conversations import TOOL, system, text
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 1, "description": "A"}}}
 FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}

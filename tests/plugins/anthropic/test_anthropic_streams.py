@@ -9,15 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import BadUpstreamResponse, Truncated
-from tests.plugins.anthropic.anthropic_support import (
-    accumulated,
-    answer,
-    decoded,
-    events,
-    opened,
-    plain,
-    streamed,
-)
+from tests.plugins.anthropic.anthropic_support import accumulated, answer, decoded, events, opened, plain, streamed
 from tests.plugins.anthropic.natives import TEXT, THOUGHT, TOOLS, message, strict, use
 
 

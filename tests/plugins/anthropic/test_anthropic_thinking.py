@@ -7,13 +7,7 @@ import json
 import pytest
 
 from tests.plugins.anthropic.anthropic_support import build, sent
-from tests.plugins.anthropic.conversations import (
-    ALWAYS,
-    BUDGET,
-    NEW,
-    OLD,
-    SIX,
-)
+from tests.plugins.anthropic.conversations import ALWAYS, BUDGET, NEW, OLD, SIX
 
 
 @pytest.mark.parametrize(

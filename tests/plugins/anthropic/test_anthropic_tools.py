@@ -7,13 +7,7 @@ import json
 import pytest
 
 from tests.plugins.anthropic.anthropic_support import USER, build, sent
-from tests.plugins.anthropic.conversations import (
-    ALWAYS,
-    BUDGET,
-    TOOL,
-    calls,
-    result,
-)
+from tests.plugins.anthropic.conversations import ALWAYS, BUDGET, TOOL, calls, result
 
 
 def test_a_tool_becomes_a_tool():

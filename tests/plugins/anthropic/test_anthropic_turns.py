@@ -5,17 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.plugins.anthropic.anthropic_support import USER, sent
-from tests.plugins.anthropic.conversations import (
-    BUDGET,
-    NEW,
-    PNG,
-    TOOL,
-    calls,
-    result,
-    said,
-    system,
-    text,
-)
+from tests.plugins.anthropic.conversations import BUDGET, NEW, PNG, TOOL, calls, result, said, system, text
 
 
 def test_leading_system_messages_are_the_system_prompt_one_block_each():
