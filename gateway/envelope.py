@@ -53,9 +53,11 @@ class Envelope:
         self.fields = fields
         self.headers = headers
         self.model: str = self.get("model")
-        self.stream: bool = self.get("stream") is True
-        options = self.get("stream_options") if self.stream else None
-        self.wants_usage: bool = isinstance(options, dict) and options.get("include_usage") is True
+        self.stream = self.wants_usage = False
+        if "stream" in fields or overlay:
+            self.stream = self.get("stream") is True
+            options = self.get("stream_options") if self.stream else None
+            self.wants_usage = isinstance(options, dict) and options.get("include_usage") is True
 
     @property
     def size(self) -> int:
@@ -245,10 +247,11 @@ def _ambiguous(name: str) -> InvalidRequest:
 
 
 def _check_values(fields: Mapping[str, msgspec.Raw]) -> None:
-    for name, value in fields.items():
-        if len(value) > 3 and name in _NUMBERS:
+    for name in _NUMBERS.intersection(fields):
+        # No shorter text overflows.
+        if len(fields[name]) > 3:
             try:
-                orjson.loads(memoryview(value))
+                orjson.loads(memoryview(fields[name]))
             except orjson.JSONDecodeError as error:
                 message = f"'{name}' is not a number that can be kept."
                 raise InvalidRequest(message, code="invalid_json", param=name) from error

@@ -367,9 +367,18 @@ def answer(
 
 def head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
     """A status line and headers as bytes; the values are ours or were checked by a parser."""
-    lines = "\r\n".join(map(": ".join, headers.items()))
+    return head_of(status, lines(headers), keep_alive=keep_alive)
+
+
+def lines(headers: Mapping[str, str]) -> str:
+    """Headers as they stand in a head."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+
+
+def head_of(status: int, lines: str, *, keep_alive: bool) -> bytes:
+    """A status line and header lines as bytes."""
     close = "" if keep_alive else "connection: close\r\n"
-    return f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n{lines}\r\n{close}\r\n".encode("latin-1", "replace")
+    return f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}\r\n{lines}{close}\r\n".encode("latin-1", "replace")
 
 
 def parse_error(exc: BaseException | None) -> GatewayError:

@@ -13,10 +13,9 @@ from gateway.log import Record
 from gateway.prices import Tariff
 from gateway.purses import Budget, Owner, Purse, Purses, Shortage, span, worth_saying
 from gateway.quotas import SOON, Quota, Rates
-from gateway.traits import Size, size_of
+from gateway.traits import NO_SIZE, Size, size_of
 
 Tariffs = Callable[[str], Tariff | None]
-NO_SIZE = Size(0, 0)
 
 
 class _Held:

@@ -35,7 +35,8 @@ from gateway.visits import Visit
 VARIABLE = re.compile(rb"\r\n(?i:(content-length|idempotency-key|x-request-id)): ?([\w.:=+/-]{1,128})(?=\r\n)")
 # One of them that is still there has a value of another form; it must not be taken for a head without it.
 ODD = re.compile(rb"\r\n(?i:content-length|idempotency-key|x-request-id):")
-LENGTH, KEY, ID = "content-length", "idempotency-key", "x-request-id"
+LENGTH, KEY, ID = b"content-length", b"idempotency-key", b"x-request-id"
+IDEMPOTENCY = KEY.decode()
 # With their trace contexts no two heads are alike.
 UNLIKE = ("traceparent", "tracestate", "expect", "transfer-encoding")
 MOST_HEADS = 1024
@@ -101,7 +102,7 @@ class Lane:
         if len(self._heads) >= MOST_HEADS:
             self._heads.clear()
         names = (*READABLE, *self._snapshot.router.headers)
-        kept = {name: headers[name] for name in names if name in headers and name != KEY}
+        kept = {name: headers[name] for name in names if name in headers and name != IDEMPOTENCY}
         marks = None if self._snapshot.cors is None else self._snapshot.cors.marks(headers)
         self._heads[fixed] = Known(message, caller, dialect, kept, marks)
 
@@ -112,8 +113,8 @@ class Lane:
         known = self._heads.get(b"".join(parts[::3]))
         if known is None:
             return Taken.NO
-        given = {name.decode().lower(): value.decode() for name, value in zip(parts[1::3], parts[2::3], strict=True)}
-        length = given.get(LENGTH, "")
+        given = dict(zip(map(bytes.lower, parts[1::3]), parts[2::3], strict=True))
+        length = given.get(LENGTH, b"")
         if len(given) * 3 + 1 != len(parts) or not length.isdigit() or len(length) > MOST_DIGITS:
             return Taken.NO
         size = int(length)
@@ -135,20 +136,19 @@ class Lane:
         """What was held is held no longer."""
         self.proxy.ledger.give_back(size)
 
-    def _begin(self, client: FastClient, known: Known, given: Mapping[str, str], body: bytes) -> Taken:
+    def _begin(self, client: FastClient, known: Known, given: Mapping[bytes, bytes], body: bytes) -> Taken:
         today = time.time()
         if self.proxy.draining or known.caller.expires <= today:
             return Taken.NO
         now, read = self._loop.time(), time.perf_counter()
-        headers = {**known.headers, KEY: given[KEY]} if KEY in given else known.headers
+        headers = {**known.headers, IDEMPOTENCY: given[KEY].decode()} if KEY in given else known.headers
         try:
             chat = known.dialect.open_request(body, headers)
             route = self._route(chat.model)
             if route is None or not known.caller.may_use(chat.model):
                 return Taken.NO
-            record = Record(
-                now, self.proxy.name(given.get(ID)), "POST", known.dialect.path, known.caller.key, chat.model[:200]
-            )
+            name = self.proxy.name(given[ID].decode() if ID in given else None)
+            record = Record(now, name, "POST", known.dialect.path, known.caller.key, chat.model[:200])
             record.read, record.stream, record.marks = read, chat.stream, known.marks
             record.received = record.reserved = len(body)
             ride = Ride(self.proxy, self._snapshot, client, known, chat, record)

@@ -24,7 +24,7 @@ from gateway.contract import ChatRequest, Dialect, Stamp
 from gateway.cors import Cors
 from gateway.errors import GatewayError, InvalidRequest, where
 from gateway.exchange import Answer, Upstreams
-from gateway.front import CLOSE, KEEP, Bounds, Client, Request, answer, head
+from gateway.front import CLOSE, KEEP, Bounds, Client, Request, answer, head, head_of, lines
 from gateway.hub import Json
 from gateway.intake import check_request, read_body
 from gateway.keylimits import KeyLimits, Lease
@@ -42,11 +42,7 @@ from gateway.traits import BYTES_PER_TOKEN
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Client headers that attempts and plugins may look at, besides those that a routing chooses by and the trace context.
 READABLE = ("idempotency-key", "anthropic-beta")
-EVENT_STREAM = {
-    "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
-    "x-accel-buffering": "no",
-}
+EVENT_STREAM = "content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 MODELS = "/v1/models"
 CAPABILITIES = "/v1/capabilities"
 
@@ -202,12 +198,12 @@ class Proxy:
 
     def reply(self, client: Client, snapshot: Snapshot, got: Answer, record: Record, *, stays: bool) -> None:
         """Send a whole answer."""
-        headers = self._headers(snapshot, got, record)
+        told = self._told(snapshot, got, record)
         settle(got, snapshot.upstreams, None)
         record.usage, record.tariff = got.usage, got.attempt.tariff
         record.status, record.sent = 200, len(got.body)
-        headers["content-type"], headers["content-length"] = "application/json", str(record.sent)
-        client.write(head(200, headers, keep_alive=stays) + got.body)
+        told += f"content-type: application/json\r\ncontent-length: {record.sent}\r\n"
+        client.write(head_of(200, told, keep_alive=stays) + got.body)
 
     async def _stream(
         self, request: Request, snapshot: Snapshot, got: Answer, pump: Flow, record: Record
@@ -225,12 +221,13 @@ class Proxy:
         self, client: Client, snapshot: Snapshot, got: Answer, pump: Flow, record: Record, *, chunked: bool
     ) -> None:
         """Send the head of a stream, and let its events flow."""
-        framing = {"transfer-encoding": "chunked"} if chunked else {}
-        headers = {**EVENT_STREAM, **self._headers(snapshot, got, record), **framing}
+        told = self._told(snapshot, got, record) + EVENT_STREAM
+        if chunked:
+            told += "transfer-encoding: chunked\r\n"
         record.status = 200
         client.pump = pump
         outlet = client if record.trace is None else record.trace.listener(client)
-        pump.flow(outlet, head(200, headers, keep_alive=chunked), chunked)
+        pump.flow(outlet, head_of(200, told, keep_alive=chunked), chunked)
         if client.writing_paused:
             # What came before it has filled the client's buffer already; nobody will say so again.
             pump.hold()
@@ -307,27 +304,24 @@ class Proxy:
             raise not_found(name)
         return self._reply(request, 200, {}, orjson.dumps(_model(name)), record)
 
-    def _headers(self, snapshot: Snapshot, got: Answer, record: Record) -> dict[str, str]:
+    def _told(self, snapshot: Snapshot, got: Answer, record: Record) -> str:
+        """The lines of a good answer's head that say how it came about."""
         record.first_byte = self._loop.time()
         record.upstream_id = got.upstream_id
-        headers = {
-            "x-gateway-deployment": got.attempt.name,
-            "x-gateway-attempts": record.attempts,
-            "x-gateway-config": snapshot.digest,
-        }
+        told = (
+            f"x-request-id: {record.id}\r\nx-gateway-deployment: {got.attempt.name}\r\n"
+            f"x-gateway-attempts: {record.attempts}\r\nx-gateway-config: {snapshot.digest}\r\n"
+        )
         if got.upstream_id:
-            headers["x-upstream-request-id"] = got.upstream_id
-        headers.update(got.told)
+            told += f"x-upstream-request-id: {got.upstream_id}\r\n"
         if got.request.dropped:
-            headers["x-gateway-dropped-params"] = ",".join(got.request.dropped)
+            told += f"x-gateway-dropped-params: {','.join(got.request.dropped)}\r\n"
         if got.request.translated:
-            headers["x-gateway-translated-params"] = ",".join(got.request.translated)
-        if record.allowance:
-            headers.update(record.allowance)
-        if record.marks is not None:
-            headers.update(record.marks)
-        headers["x-request-id"] = record.id
-        return headers
+            told += f"x-gateway-translated-params: {','.join(got.request.translated)}\r\n"
+        for more in (got.told, record.allowance, record.marks):
+            if more:
+                told += lines(more)
+        return told
 
     def _reply(
         self,

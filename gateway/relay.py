@@ -13,7 +13,7 @@ from gateway.contract import Mender, StreamDecoder, StreamEncoder, Usage
 from gateway.errors import BadUpstreamResponse, GatewayError, Truncated, UpstreamError
 from gateway.hub import Json
 from gateway.sse import MAX_EVENT, event
-from gateway.usage import read_usage
+from gateway.usage import Counts, normal, read_usage
 
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _BOUNDARY = re.compile(rb"\n\n|\r\n\r\n|\r\r")
@@ -27,10 +27,9 @@ ReadError = Callable[[bytes], UpstreamError]
 FromWhole = Callable[[bytes], list[Json]]
 
 
-class _Ends(msgspec.Struct):
+class _Said(msgspec.Struct):
     """The parts of a chat completion or chunk that say how it went."""
 
-    usage: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()
     choices: msgspec.Raw = msgspec.Raw()
 
@@ -40,8 +39,19 @@ class _Ends(msgspec.Struct):
         return bytes(self.error) not in _NOTHING
 
 
+class _Ends(_Said):
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+class _Counted(_Said):
+    """With the usage read along: for usage that is as it should be."""
+
+    usage: Counts | None = None
+
+
 _UNREADABLE = _Ends()
 _ends = msgspec.json.Decoder(_Ends).decode
+_counted = msgspec.json.Decoder(_Counted).decode
 _NOTHING = (b"", b"null", b"false", b'""', b"{}")
 # Usage and finish reason stand in the last events; keeping whole reads of 256 KiB for them cost a stalled client 1 MiB.
 _TAIL = 16 * 1024
@@ -302,12 +312,18 @@ def read_whole(body: bytes) -> tuple[bool, Usage | None]:
     """
     if body[:1] != b"{" and body.lstrip()[:1] != b"{":
         raise BadUpstreamResponse("The provider answered with something that is not JSON.")
-    ends = _decoded(body)
+    ends: _Counted | _Ends
+    try:
+        ends = _counted(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        ends = _decoded(body)
     if ends.failed:
         return True, None
-    if not bytes(ends.choices):
+    if not len(ends.choices):
         raise BadUpstreamResponse("The provider answered with JSON that is no chat completion.")
-    return False, read_usage(bytes(ends.usage))
+    if isinstance(ends, _Ends):
+        return False, read_usage(bytes(ends.usage))
+    return False, None if ends.usage is None else normal(ends.usage)
 
 
 def _decoded(payload: bytes) -> _Ends:

@@ -28,6 +28,9 @@ class Size(NamedTuple):
     answer: int
 
 
+NO_SIZE = Size(0, 0)
+
+
 class _Speaker(msgspec.Struct):
     role: Any = None
 

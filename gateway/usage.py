@@ -18,7 +18,9 @@ class _Details(msgspec.Struct):
     reasoning_tokens: int | None = None
 
 
-class _Counts(msgspec.Struct):
+class Counts(msgspec.Struct):
+    """What of an OpenAI-like usage object counts."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
@@ -28,7 +30,7 @@ class _Counts(msgspec.Struct):
 
 
 _NO_DETAILS = _Details()
-_counts = msgspec.json.Decoder(_Counts).decode
+_counts = msgspec.json.Decoder(Counts).decode
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
@@ -40,9 +42,14 @@ def read_usage(usage: Mapping[str, Any] | bytes | None) -> Usage | None:
     if not usage:
         return None
     try:
-        counts = _counts(usage) if isinstance(usage, bytes) else msgspec.convert(usage, _Counts, strict=False)
+        counts = _counts(usage) if isinstance(usage, bytes) else msgspec.convert(usage, Counts, strict=False)
     except _UNREADABLE:
-        counts = msgspec.convert(_countable(usage), _Counts)
+        counts = msgspec.convert(_countable(usage), Counts)
+    return normal(counts)
+
+
+def normal(counts: Counts) -> Usage | None:
+    """The counts as the gateway's own usage; None where there is nothing to count."""
     prompt, completion = counts.prompt_tokens, counts.completion_tokens
     if prompt is None and completion is None:
         return None

@@ -11,7 +11,7 @@ from gateway.errors import Overloaded
 from gateway.health import Health, Room
 from gateway.quotas import Counts
 from gateway.routes import Step
-from gateway.traits import Size
+from gateway.traits import NO_SIZE, Size
 
 NOTHING = Usage(0, 0)
 
@@ -36,7 +36,7 @@ class Visit:
         self._retry = retry
         self._left = False
         self._step: Step | None = None
-        self._size = Size(0, 0)
+        self._size = NO_SIZE
         self._money = 0.0
         self._counts: Counts | None = None
         self._ticket: Ticket | None = None

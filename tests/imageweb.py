@@ -1,17 +1,22 @@
-"""The internet as image fetching sees it: names with addresses, and one real server on loopback behind all of them."""
+"""The internet as image fetching sees it, with one real server on loopback behind all names, and requests that need it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
+import orjson
+import pytest
 from upstreams import ScriptedUpstream, Step
 
-from gateway.errors import Unreachable
-from gateway.images import FetchBounds, Images
+from gateway.envelope import Envelope, open_envelope
+from gateway.errors import InvalidRequest, Unreachable
+from gateway.images import FetchBounds, Fetched, Images
+from gateway.limits import Ledger
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\x00" * 20
 JPEG = b"\xff\xd8\xff\xe0" + b"\x01" * 20
@@ -19,6 +24,9 @@ GIF = b"GIF89a" + b"\x02" * 20
 WEBP = b"RIFF\x10\x00\x00\x00WEBPVP8 " + b"\x03" * 8
 PDF = b"%PDF-1.7\n%%EOF\n"
 HOST, ADDRESS = "images.example.com", "93.184.216.34"
+URL = f"https://{HOST}/a.png"
+CHUNKED = "HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nTransfer-Encoding: chunked\r\n\r\n"
+UNTIL_CLOSE = "HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n"
 
 
 def served(body: bytes, kind: str = "image/png", status: str = "200 OK", **headers: str) -> Sequence[Step]:
@@ -78,3 +86,56 @@ async def web(
     """An internet whose server runs these scripts; `images.example.com` exists."""
     async with ScriptedUpstream(*scripts) as server:
         yield Web(server, {HOST: [ADDRESS]} if names is None else names, broken)
+
+
+def data(body: bytes, kind: str = "image/png") -> str:
+    """A body as a data URL."""
+    return f"data:{kind};base64,{b64encode(body).decode()}"
+
+
+def image(url: str, **more: Any) -> dict[str, Any]:
+    """A part that shows an image."""
+    return {"type": "image_url", "image_url": {"url": url, **more}}
+
+
+def file(url: str) -> dict[str, Any]:
+    """A part that hands over a file."""
+    return {"type": "file", "file": {"file_data": url, "filename": "a.pdf"}}
+
+
+def chat(*parts: Any) -> Envelope:
+    """A request with one message of these parts."""
+    return open_envelope(orjson.dumps({"model": "m", "messages": [{"role": "user", "content": parts}]}))
+
+
+def parts_of(request: Any) -> Any:
+    """The parts of a request's first message."""
+    return request.get("messages")[0]["content"]
+
+
+def room(limit: int = 1 << 30) -> Fetched:
+    """Nothing fetched yet, and so many bytes of memory for it."""
+    return Fetched(Ledger(limit))
+
+
+async def refusal(images: Images, request: Envelope, fetched: Fetched | None = None) -> InvalidRequest:
+    """The error of a request that must not be served."""
+    with pytest.raises(InvalidRequest) as caught:
+        await images.inlined(request, (), fetched or room())
+    error = caught.value
+    assert (error.status, error.kind, error.code) == (400, "invalid_request_error", "invalid_image_url")
+    return error
+
+
+def refused(run: Callable[[Any], Any], *script: Step, part: Any = None, **bounds: Any) -> str:
+    """Why this answer is not taken."""
+
+    async def main() -> str:
+        async with web(script) as internet:
+            error = await refusal(internet.images(**bounds), chat(part or image(URL)))
+            assert ADDRESS not in error.message
+            place = "image_url.url" if part is None else "file.file_data"
+            assert error.param == f"messages[0].content[0].{place}"
+            return error.message
+
+    return str(run(main()))

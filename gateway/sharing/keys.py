@@ -9,14 +9,14 @@ from typing import NamedTuple
 from gateway.config.types import Config
 from gateway.contract import ChatRequest
 from gateway.errors import GatewayError
-from gateway.keylimits import NO_SIZE, KeyLimits, Lease, Tariffs, _Held, allowance, over_budget, over_rate
+from gateway.keylimits import KeyLimits, Lease, Tariffs, _Held, allowance, over_budget, over_rate
 from gateway.log import Record
 from gateway.purses import Budget, Owner, Purse, Purses, Shortage, ends_in
 from gateway.quotas import Quota, Rates
 from gateway.sharing.charging import NANO, budget_of, rates_of
 from gateway.sharing.script import Charge, Verdict
 from gateway.sharing.shared import DEGRADED, Shared, Ticket
-from gateway.traits import Size, size_of
+from gateway.traits import NO_SIZE, Size, size_of
 
 
 class AskFirst(GatewayError):

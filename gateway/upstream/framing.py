@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import Any
 
@@ -18,6 +19,9 @@ FREE_OUTPUT = 1024 * 1024
 INFLATE_STEP = 256 * 1024
 
 Headers = dict[str, str]
+
+_CODED = re.compile(rb"\n(?i:content-encoding):")
+_SIZED = re.compile(rb"\n(?i:content-length|transfer-encoding):")
 
 
 class Framing:
@@ -40,7 +44,6 @@ class Framing:
             "_parser",
             "_silent",
             "_unpacked",
-            "_until_close",
         ),
         *("complete", "head", "status"),
     )
@@ -56,7 +59,7 @@ class Framing:
         self.head = b""
         self._inflate: Any = None
         self._packed = self._unpacked = self._interim = self._silent = self.status = 0
-        self._until_close = self._extra = self._keeps = self.complete = False
+        self._extra = self._keeps = self.complete = False
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return the body bytes that they hold. Raises UpstreamError for what HTTP does not allow."""
@@ -75,14 +78,16 @@ class Framing:
             self._idle_bytes(len(data))
             return b""
         self._silent = 0
-        body, self._body = self._body, []
+        body = self._body
         if self._inflate is not None:
-            body = [piece for packed in body for piece in self._inflated(packed)]
-        return body[0] if len(body) == 1 else b"".join(body)
+            body[:] = [piece for packed in body for piece in self._inflated(packed)]
+        whole = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        return whole
 
     def finish(self) -> None:
         """Say that the provider closed; raises Truncated if its answer was not complete."""
-        if self._until_close:
+        if self.status and self._ends_with_connection():
             self.complete = True
         if not self.complete or not self.whole:
             raise Truncated("The provider closed the connection in the middle of its answer.")
@@ -103,7 +108,7 @@ class Framing:
     @property
     def reusable(self) -> bool:
         """May another request follow on the connection?"""
-        return self.complete and not self._extra and not self._until_close and self._keeps
+        return self.complete and not self._extra and self._keeps
 
     def on_message_begin(self) -> None:
         if self.complete:
@@ -121,12 +126,11 @@ class Framing:
         self.head = head = _last_head(self.head, self._interim)
         if not head.startswith((b"HTTP/1.1 ", b"HTTP/1.0 ")):
             raise BadUpstreamResponse("The provider answered in another version of HTTP.")
-        if len(head) > MAX_HEAD or head.count(b"\n") > MAX_HEADERS:
+        # No header has less than four bytes, so that few heads need to be counted.
+        if len(head) > MAX_HEAD or (len(head) > 4 * MAX_HEADERS and head.count(b"\n") > MAX_HEADERS):
             raise BadUpstreamResponse("The provider sent a response head that is too large, or too many headers.")
         self.status = status
-        lower = head.lower()
-        self._until_close = b"\ncontent-length:" not in lower and b"\ntransfer-encoding:" not in lower and status != 204
-        if b"\ncontent-encoding:" in lower:
+        if _CODED.search(head):
             self.unpack(read_headers(head)["content-encoding"].lower())
 
     def unpack(self, coding: str) -> None:
@@ -144,6 +148,9 @@ class Framing:
             self.complete = True
             # llhttp forgets this with the next call.
             self._keeps = self._parser.should_keep_alive()
+
+    def _ends_with_connection(self) -> bool:
+        return self.status != 204 and not _SIZED.search(self.head)
 
     def _idle_bytes(self, size: int) -> None:
         """Bound what is neither head nor body: chunk extensions and trailers."""
