@@ -1,4 +1,4 @@
-"""The internet as image fetching sees it, with one real server on loopback behind all names, and requests that need it."""
+"""The internet as image fetching sees it, one real server on loopback behind all names, and requests that need it."""
 
 from __future__ import annotations
 
