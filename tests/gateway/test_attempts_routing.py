@@ -1,85 +1,16 @@
-"""gateway.attempts and gateway.mirror as clients and upstreams see them: limits, room, hedges, copies, true ends."""
+"""gateway.attempts as clients and upstreams see them: limits, conditions, true ends, room."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from livegateway import HELLO, Live, document
-from upstreams import ScriptedUpstream, answer
+from livegateway import HELLO
 
-from gateway.config.loader import load
-from gateway.config.plugins import Registry
 from gateway.errors import UpstreamTimeout
-from gateway.exchange import Upstreams
-from gateway.health import Health
-from gateway.log import Log
-from gateway.mirror import MOST
-from gateway.serving import Serving
-from gateway.upstream import Sweep
-
-Run = Callable[[Any], Any]
-Until = Callable[[Callable[[], bool]], Any]
-OK = [{"t": "{{OK}}"}]
-STALL = [{"stall": True}]
-STREAM = [{"t": "{{SSE}}"}, {"chunk": "{{D1}}{{D2}}{{FIN}}{{DONE}}"}, {"end": 1}]
-BROKEN = [{"t": "{{SSE}}"}, {"chunk": "{{D1}}{{D2}}"}, {"fin": 1}]
-BUSY = [{"t": answer('{"error":{"message":"slow down"}}', "429 Too Many Requests", Retry_After="30")}]
-DOWN = [{"t": answer('{"error":{"message":"down"}}', "503 Service Unavailable")}]
-
-
-@asynccontextmanager
-async def before(
-    folder: Path, *scripts: list[dict[str, Any]], options: dict[str, Any] | None = None, **content: Any
-) -> AsyncIterator[tuple[Live, list[ScriptedUpstream]]]:
-    """The gateway before upstreams `a`, `b`, ..., each of which does the same for every request."""
-    async with AsyncExitStack() as stack:
-        ups = [await stack.enter_async_context(ScriptedUpstream(script)) for script in scripts]
-        names = "abcdef"[: len(ups)]
-        providers = {
-            name: {"type": "openai", "base_url": up.url, "api_key": "k"} for name, up in zip(names, ups, strict=True)
-        }
-        deployments = {name: {"provider": name, "model": f"real-{name}", **(options or {})} for name in names}
-        whole = {"providers": providers, "deployments": deployments, **content}
-        yield await stack.enter_async_context(running(folder, whole)), ups
-
-
-@asynccontextmanager
-async def running(folder: Path, content: dict[str, Any]) -> AsyncIterator[Live]:
-    """The serving part of the gateway in this process, in `app`."""
-    whole, client = document(folder, content)
-    loaded = load("g.yaml", {}, Registry(), text=json.dumps(whole))
-    assert loaded.config is not None, [str(finding) for finding in loaded.findings]
-    log, sweep = Log(str(client.log_path)), Sweep()
-    gateway = Serving(loaded.config, loaded.digest, Registry(), log, sweep)
-    listener = socket.create_server(("127.0.0.1", client.port))
-    log.start()
-    sweep.add(log)
-    sweep.start()
-    await gateway.start([listener])
-    try:
-        yield Live(client.port, 0, client.log_path, {}, gateway)
-    finally:
-        hurry = asyncio.Event()
-        hurry.set()
-        await gateway.drain(0, hurry)
-        sweep.stop()
-        log.close()
-
-
-def state(live: Live) -> Upstreams:
-    upstreams: Upstreams = live.app.proxy.snapshot.upstreams
-    return upstreams
-
-
-def health(live: Live, name: str) -> Health:
-    return state(live).health_of(name)
+from tests.gateway.attempting import BROKEN, BUSY, DOWN, OK, STALL, Run, Until, before, health
 
 
 def test_a_target_over_its_limit_is_passed_over_and_all_of_them_are_429(run: Run, tmp_path: Path) -> None:
@@ -147,86 +78,6 @@ def test_a_header_keeps_requests_together_and_stays_here(run: Run, tmp_path: Pat
         assert all(len(each) == 1 for each in taken.values())
         assert {name for each in taken.values() for name in each} == {"a", "b"}
         assert b"x-session" not in sent.lower()
-
-    run(main())
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_hedge_answers_for_an_upstream_that_shows_nothing(
-    run: Run, tmp_path: Path, until: Until, *, stream: bool
-) -> None:
-    routing = {"targets": ["a", "b"], "hedge": {"after": "30ms", "budget": "100%"}}
-
-    async def main() -> None:
-        async with before(tmp_path, STALL, STREAM if stream else OK, routings={"r": routing}) as (live, ups):
-            reply = await live.chat("r", stream=stream)
-            assert (reply.status, reply.text()) == (200, "Hel" if stream else "Hello")
-            assert reply.headers["x-gateway-attempts"] == "b=200,a=cancelled"
-            assert reply.headers["x-gateway-deployment"] == "b"
-            await ups[0].connections[0].closed.wait()
-            (line,) = await live.logged(1)
-            assert (line["deployment"], line["attempts"]) == ("b", "b=200,a=cancelled")
-            assert [health(live, name).active for name in "ab"] == [0, 0]
-            assert [health(live, name).retries for name in "ab"] == [0, 0]
-            assert [health(live, name).state(0) for name in "ab"] == ["closed", "closed"]
-
-    run(main())
-
-
-def test_hedges_stay_within_their_budget(run: Run, tmp_path: Path) -> None:
-    slow = [{"sleep": 0.03}, *OK]
-    routing = {"targets": ["a", "b"], "hedge": {"after": "5ms", "budget": "0%"}}
-
-    async def main() -> None:
-        async with before(tmp_path, slow, STALL, routings={"r": routing}) as (live, ups):
-            seen = [(await live.chat("r")).headers["x-gateway-attempts"] for _ in range(4)]
-            assert len(ups[1].requests) == 1
-        assert seen == ["a=200,b=cancelled", "a=200", "a=200", "a=200"]
-
-    run(main())
-
-
-def test_p95_hedges_nothing_before_it_is_known(run: Run, tmp_path: Path) -> None:
-    routing = {"targets": ["a", "b"], "hedge": {"after": "p95", "budget": "100%"}}
-
-    async def main() -> None:
-        async with before(tmp_path, OK, OK, routings={"r": routing}) as (live, ups):
-            for _ in range(20):
-                assert (await live.chat("r")).status == 200
-            assert (len(ups[0].requests), len(ups[1].requests)) == (20, 0)
-            assert health(live, "a").wholes.p95() is not None
-            ups[0].scripts = [STALL]
-            assert (await live.chat("r")).headers["x-gateway-attempts"] == "b=200,a=cancelled"
-
-    run(main())
-
-
-def test_a_hedge_whose_attempts_both_fail_gives_their_error(run: Run, tmp_path: Path) -> None:
-    slow = [{"sleep": 0.05}, *DOWN]
-    routing = {"targets": ["a", "b"], "hedge": {"after": "5ms", "budget": "100%"}, "retry": {"attempts": 2}}
-
-    async def main() -> None:
-        async with before(tmp_path, slow, DOWN, routings={"r": routing}) as (live, _):
-            reply = await live.chat("r")
-            assert (reply.status, reply.headers["x-gateway-attempts"]) == (503, "b=503,a=503")
-            assert reply.headers["x-should-retry"] == "false"
-            assert [health(live, name).active for name in "ab"] == [0, 0]
-
-    run(main())
-
-
-def test_a_client_that_leaves_during_a_hedge_ends_both_attempts(run: Run, tmp_path: Path) -> None:
-    routing = {"targets": ["a", "b"], "hedge": {"after": "5ms", "budget": "100%"}}
-
-    async def main() -> None:
-        async with before(tmp_path, STALL, STALL, routings={"r": routing}) as (live, ups):
-            talk = await live.open({"model": "r", "messages": HELLO})
-            await ups[1].request_count(1)
-            talk.leave()
-            for up in ups:
-                await up.connections[0].closed.wait()
-            await live.logged(1)
-            assert [health(live, name).active for name in "ab"] == [0, 0]
 
     run(main())
 
@@ -386,62 +237,6 @@ def test_the_clock_of_all_attempts_begins_with_the_request(run: Run, tmp_path: P
             reply = await call
             assert (reply.status, reply.error["code"]) == (504, UpstreamTimeout.code)
             assert ups[1].requests == []
-
-    run(main())
-
-
-def mirrored(share: str = "100%") -> dict[str, Any]:
-    return {"r": {"targets": ["a"], "mirror": {"to": "b", "share": share}}}
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_mirror_gets_the_same_request_and_a_line_of_its_own(run: Run, tmp_path: Path, *, stream: bool) -> None:
-    async def main() -> None:
-        script = STREAM if stream else OK
-        async with before(tmp_path, script, script, routings=mirrored()) as (live, ups):
-            reply = await live.chat("r", stream=stream)
-            assert reply.headers["x-gateway-attempts"] == "a=200"
-            own, copy = sorted(await live.logged(2), key=lambda line: "mirror" in line)
-            assert (own["model"], own["deployment"], own["id"]) == ("r", "a", reply.headers["x-request-id"])
-            assert (copy["mirror"], copy["model"], copy["deployment"]) == (True, "b", "b")
-            assert (copy["id"], copy["status"], copy["stream"]) == (f"{own['id']}-mirror", 200, stream)
-            assert copy["bytes_out"] > 0
-            bodies = [up.requests[0].partition(b"\r\n\r\n")[2] for up in ups]
-            assert bodies[0].replace(b"real-a", b"real-b") == bodies[1]
-            assert [health(live, name).active for name in "ab"] == [0, 0]
-
-    run(main())
-
-
-def test_a_mirror_that_hangs_or_fails_is_nothing_to_the_client(run: Run, tmp_path: Path) -> None:
-    async def main() -> None:
-        async with before(tmp_path, OK, STALL, routings=mirrored()) as (live, ups):
-            assert (await live.chat("r")).status == 200
-            await ups[1].request_count(1)
-            ups[1].scripts = [STALL, DOWN]
-            assert (await live.chat("r")).status == 200
-            (copy,) = await live.logged(1, mirror=True)
-            assert (copy["status"], copy["attempts"], copy["code"]) == (503, "b=503", "overloaded")
-
-    run(main())
-
-
-def test_a_share_of_the_requests_is_mirrored_and_only_so_many_at_once(run: Run, tmp_path: Path) -> None:
-    async def main() -> None:
-        async with before(tmp_path, OK, STALL, routings=mirrored("0%")) as (live, ups):
-            for _ in range(5):
-                await live.chat("r")
-            assert ups[1].requests == []
-        async with before(tmp_path, OK, STALL, routings=mirrored()) as (live, ups):
-            for _ in range(MOST + 3):
-                assert (await live.chat("r")).status == 200
-            await ups[1].request_count(MOST)
-            mirrors = live.app.proxy.mirrors
-            assert (len(mirrors), mirrors.skipped) == (MOST, 3)
-            mirrors.close()
-            lines = await live.logged(MOST, mirror=True)
-            assert {line["code"] for line in lines} == {"shutting_down"}
-            assert len(mirrors) == 0
 
     run(main())
 

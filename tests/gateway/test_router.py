@@ -4,68 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config.secrets import Secret
-from gateway.config.types import (
-    Adapter,
-    Config,
-    Deployment,
-    Limits,
-    Price,
-    ProviderEntry,
-    Retry,
-    RouteTarget,
-    Routing,
-    Server,
-    Timeouts,
-    When,
-)
-from gateway.contract import ChatRequest, Provider
-from gateway.envelope import open_envelope
+from gateway.config.types import Adapter, Deployment, Limits, Price, Retry, RouteTarget, Routing, Server, Timeouts, When
 from gateway.errors import InvalidRequest, ModelNotFound
 from gateway.health import Health
 from gateway.purses import Budget, Owner
 from gateway.quotas import Rates
-from gateway.router import Router
-from gateway.routes import Attempt
-from plugins.openai import PROVIDER as OPENAI
 from plugins.xai import PROVIDER as XAI
-
-ONCE = Retry(attempts=1)
-TWICE = Retry(attempts=2)
-
-
-def names_of(provider: Provider, family: str) -> Mapping[str, Any]:
-    """Abilities that tell what they were looked up for."""
-    return {"asked": f"{provider.name}/{family}", "tools": True}
-
-
-def router(**config: Any) -> Router:
-    providers = {
-        "oa": ProviderEntry(type="openai", base_url="https://oa.test/v1/", options={"organization": "o"}),
-        "x": ProviderEntry(type="xai", base_url="https://x.test", api_key=Secret("s3cret")),
-    }
-    return Router(Config(**{"providers": providers, **config}), {"openai": OPENAI, "xai": XAI}, names_of)
-
-
-DEPLOYMENTS = {name: Deployment(provider="oa", model=f"real-{name}") for name in ("a", "b", "c", "d")}
-
-
-def use(**weights: float) -> tuple[RouteTarget, ...]:
-    return tuple(RouteTarget(use=name, weight=weight) for name, weight in weights.items())
-
-
-def order(routes: Router, name: str, chance: float = 0.0) -> list[str]:
-    return [attempt.name for attempt in routes.resolve(name, lambda: chance).attempts]
+from tests.gateway.routing import DEPLOYMENTS, ONCE, TWICE, asked, order, router, use
 
 
 def test_a_deployment_is_one_attempt_with_its_own_retry_rule() -> None:
@@ -186,106 +137,6 @@ def test_a_routing_with_nothing_to_choose_from_is_an_unknown_model() -> None:
     routes = router(deployments=DEPLOYMENTS, routings={"r": routing})
     with pytest.raises(ModelNotFound):
         routes.resolve("r")
-
-
-def test_a_routing_may_use_a_name_that_only_a_wildcard_covers() -> None:
-    wild = {"oa/*": Deployment(provider="oa", model="*")}
-    routings = {"r": Routing(targets=(RouteTarget(use="oa/one"), RouteTarget(use="oa/two")), fallback=("oa/one",))}
-    route = router(deployments=wild, routings=routings).resolve("r")
-    assert [attempt.target.model for attempt in route.attempts] == ["one", "two"]
-
-
-def test_the_longest_wildcard_wins_and_an_exact_name_before_it() -> None:
-    deployments = {
-        "*": Deployment(provider="oa", model="*"),
-        "x/*": Deployment(provider="x", model="*"),
-        "x/special/*": Deployment(provider="oa", model="*", retry=TWICE),
-        "x/exact": Deployment(provider="oa", model="exact"),
-    }
-    routes = router(deployments=deployments)
-
-    def found(model: str) -> tuple[str, str]:
-        (attempt,) = routes.resolve(model).attempts
-        return attempt.name, attempt.target.model
-
-    assert found("x/special/m") == ("x/special/*", "m")
-    assert found("x/other/m") == ("x/*", "other/m")
-    assert found("anything") == ("*", "anything")
-    assert found("x/exact") == ("x/exact", "exact")
-    assert routes.resolve("x/special/m").retry == TWICE
-    assert routes.resolve("x/m").attempts[0].target.family == "m"
-
-
-def test_every_name_is_listed_and_every_attempt_told() -> None:
-    deployments = {**DEPLOYMENTS, "oa/*": Deployment(provider="oa", model="*")}
-    routes = router(
-        deployments=deployments, adapters={"calm": Adapter(deployment="a")}, routings={"r": Routing(targets=use(a=1))}
-    )
-    assert list(routes.names) == ["a", "b", "c", "d", "oa/*", "calm", "r"]
-    told: Iterator[Attempt] = routes.attempts()
-    assert [attempt.name for attempt in told] == ["a", "b", "c", "d", "calm", "oa/*"]
-    assert [attempt.name for attempt in routes.behind("r")] == ["a"]
-    assert [attempt.name for attempt in routes.behind("calm")] == ["calm"]
-    assert [attempt.target.model for attempt in routes.behind("oa/*")] == ["*"]
-
-
-@pytest.mark.parametrize("model", ["", "A", "a ", " a", "a/", "oa", "oa/", "r\n", "\u00e9"])
-def test_other_names_are_unknown(model: str) -> None:
-    routes = router(
-        deployments={**DEPLOYMENTS, "oa/*": Deployment(provider="oa", model="*")},
-        routings={"r": Routing(targets=use(a=1))},
-    )
-    assert not routes.knows(model)
-    with pytest.raises(ModelNotFound) as caught:
-        routes.resolve(model)
-    assert caught.value.param == "model"
-    assert repr(model)[1:-1] in repr(caught.value.message)
-
-
-def test_a_long_name_is_not_repeated_whole() -> None:
-    with pytest.raises(ModelNotFound) as caught:
-        router().resolve("m" * 5000)
-    assert len(caught.value.message) < 200
-
-
-def rows(route: str) -> list[Any]:
-    path = Path(__file__).resolve().parents[3] / "shared" / "faults" / "model_names.yaml"
-    if not path.is_file():
-        return [pytest.param({}, marks=pytest.mark.skip(reason="the specifications are not beside the project"))]
-    cases = yaml.safe_load(path.read_text())["cases"]
-    return [pytest.param(row, id=row["id"]) for row in cases if row.get("route") == route]
-
-
-@pytest.mark.parametrize("row", rows("wild"))
-def test_no_hostile_name_gets_past_a_wildcard(row: dict[str, Any]) -> None:
-    routes = router(deployments={"bedrock/*": Deployment(provider="oa", model="*")})
-    model = row["model"].replace("{{a*3000}}", "a" * 3000)
-    if row["expect"]["status"] == [200]:
-        assert routes.resolve(model).attempts[0].target.model == model.removeprefix("bedrock/")
-    elif "#" in model:
-        # Fireworks writes models with a '#': it passes here, and the provider's own address encodes or refuses it.
-        assert routes.knows(model)
-    else:
-        assert not routes.knows(model)
-
-
-@pytest.mark.parametrize("row", rows("strict"))
-def test_exact_names_are_exact(row: dict[str, Any]) -> None:
-    routes = router(deployments={"m-r0": Deployment(provider="oa", model="m")})
-    assert routes.knows(row["model"]) is (200 in row["expect"]["status"])
-
-
-@given(st.text(st.characters(codec="utf-8"), max_size=12))
-def test_what_passes_a_wildcard_cannot_leave_its_path(rest: str) -> None:
-    routes = router(deployments={"w/*": Deployment(provider="oa", model="*")})
-    if routes.knows(f"w/{rest}"):
-        assert not set(rest) & set("?%\\ \r\n\t\0")
-        assert not {"", ".", ".."} & set(rest.split("/"))
-        assert rest.isascii()
-
-
-def asked(**body: Any) -> ChatRequest:
-    return open_envelope(orjson.dumps({"model": "r", "messages": [{"role": "user", "content": "Hi"}], **body}))
 
 
 def test_a_route_that_never_varies_is_made_once() -> None:
