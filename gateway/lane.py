@@ -21,7 +21,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from gateway.access import Caller
 from gateway.attempts import Failed
 from gateway.contract import ChatRequest, Dialect, Stamp
-from gateway.errors import GatewayError, UpstreamError, UpstreamReset
+from gateway.errors import GatewayError, Unauthorized, UpstreamError, UpstreamReset
 from gateway.exchange import Answer, Exchange
 from gateway.fan import wanted
 from gateway.fastlane import FastClient, Parsed
@@ -58,10 +58,19 @@ class Known(NamedTuple):
     marks: Mapping[str, str] | None
 
 
+class Refused(NamedTuple):
+    """A head that was refused for its key: the same bytes are refused again, as new keys come with a reload."""
+
+    message: RawRequestMessage
+    error: Unauthorized
+    marks: Mapping[str, str] | None
+
+
 class Lane:
     """Takes what is plain by the snapshot in force; `rides` counts what it took.
 
-    Heads are kept in memory, keys included, as connections keep them, and no longer than their snapshot.
+    Heads are kept in memory, keys included, as connections keep them, and no longer than their snapshot. Those that
+    were refused have a place of their own, so that no stranger drives out the others.
     """
 
     def __init__(self, proxy: Proxy) -> None:
@@ -70,12 +79,14 @@ class Lane:
         self._snapshot = proxy.snapshot
         self.rides = 0
         self._heads: dict[bytes, Known] = {}
+        self._refused: dict[bytes, Refused] = {}
         self._routes: dict[str, Route | None] = {}
 
     def adopt(self, snapshot: Snapshot) -> None:
         """Go by another configuration, and forget what was let in by the last."""
         self._snapshot = snapshot
         self._heads.clear()
+        self._refused.clear()
         self._routes.clear()
 
     def learn(self, request: Request, caller: Caller, dialect: Dialect, snapshot: Snapshot) -> None:
@@ -83,35 +94,50 @@ class Lane:
 
         Its head is kept as the parser has read it, whatever bytes it was read from.
         """
-        client, message, headers = request.client, request.head, request.head.headers
-        if (
-            snapshot is not self._snapshot
-            or message.should_close
-            or message.version != (1, 1)
-            or message.path != dialect.path
-        ):
+        message, headers = request.head, request.head.headers
+        fixed = self._teachable(request, snapshot) if message.path == dialect.path else None
+        if fixed is None:
             return
-        if client.taught >= MOST_TAUGHT or any(name in headers for name in UNLIKE):
-            return
-        lines = [b"\r\n%b: %b" % line for line in message.raw_headers]
-        head = b"%b %b HTTP/1.1%b\r\n" % (message.method.encode(), message.path.encode(), b"".join(lines))
-        fixed = b"".join(VARIABLE.split(head)[::3])
-        if len(fixed) > LARGEST_HEAD or ODD.search(fixed):
-            return
-        client.taught += 1
         if len(self._heads) >= MOST_HEADS:
             self._heads.clear()
         names = (*READABLE, *self._snapshot.router.headers)
         kept = {name: headers[name] for name in names if name in headers and name != IDEMPOTENCY}
-        marks = None if self._snapshot.cors is None else self._snapshot.cors.marks(headers)
-        self._heads[fixed] = Known(message, caller, dialect, kept, marks)
+        self._heads[fixed] = Known(message, caller, dialect, kept, self._marks(request))
+
+    def learn_refusal(self, request: Request, error: Unauthorized, snapshot: Snapshot) -> None:
+        """This request was refused for its key by that snapshot."""
+        fixed = self._teachable(request, snapshot) if request.head.method == "POST" else None
+        if fixed is None:
+            return
+        if len(self._refused) >= MOST_HEADS:
+            self._refused.clear()
+        self._refused[fixed] = Refused(request.head, error, self._marks(request))
+
+    def _teachable(self, request: Request, snapshot: Snapshot) -> bytes | None:
+        """A head without what varies, if its connection may still teach one."""
+        client, message = request.client, request.head
+        if snapshot is not self._snapshot or message.should_close or message.version != (1, 1) or "?" in message.path:
+            return None
+        if client.taught >= MOST_TAUGHT or any(name in message.headers for name in UNLIKE):
+            return None
+        lines = [b"\r\n%b: %b" % line for line in message.raw_headers]
+        head = b"%b %b HTTP/1.1%b\r\n" % (message.method.encode(), message.path.encode(), b"".join(lines))
+        fixed = b"".join(VARIABLE.split(head)[::3])
+        if len(fixed) > LARGEST_HEAD or ODD.search(fixed):
+            return None
+        client.taught += 1
+        return fixed
+
+    def _marks(self, request: Request) -> Mapping[str, str] | None:
+        return None if self._snapshot.cors is None else self._snapshot.cors.marks(request.head.headers)
 
     def take(self, client: FastClient, data: bytes) -> Taken:
         """Send the request that these bytes are, if it is plain."""
         end = data.find(b"\r\n\r\n")
         parts = VARIABLE.split(data[: end + 2])
-        known = self._heads.get(b"".join(parts[::3]))
-        if known is None:
+        fixed = b"".join(parts[::3])
+        known = self._heads.get(fixed)
+        if known is None and fixed not in self._refused:
             return Taken.NO
         given = dict(zip(map(bytes.lower, parts[1::3]), parts[2::3], strict=True))
         length = given.get(LENGTH, b"")
@@ -120,8 +146,12 @@ class Lane:
         size = int(length)
         client.due = end + 4 + size
         if len(data) == client.due and size <= self.proxy.bounds.max_body:
+            if known is None:
+                return self._refuse(client, self._refused[fixed], given)
             return self._begin(client, known, given, data[end + 4 :])
-        return Taken.MORE if len(data) < client.due and self._may_hold(client, size) else Taken.NO
+        # Nothing is held for a stranger.
+        more = known is not None and len(data) < client.due and self._may_hold(client, size)
+        return Taken.MORE if more else Taken.NO
 
     def _may_hold(self, client: FastClient, size: int) -> bool:
         """Is there room for a body of which a part has come? The client gives the room back."""
@@ -136,20 +166,38 @@ class Lane:
         """What was held is held no longer."""
         self.proxy.ledger.give_back(size)
 
+    def _refuse(self, client: FastClient, refused: Refused, given: Mapping[bytes, bytes]) -> Taken:
+        """Say once more what this head was told."""
+        proxy = self.proxy
+        if proxy.draining:
+            return Taken.NO
+        record = self._record(given, refused.message.path)
+        record.marks = refused.marks
+        self.rides += 1
+        proxy.active += 1
+        client.begin()
+        proxy.refuse(Parsed(refused.message, EMPTY_PAYLOAD, client), refused.error, record)
+        proxy.finish(record, None)
+        client.end_ride(stays=True)
+        return Taken.YES
+
+    def _record(self, given: Mapping[bytes, bytes], path: str) -> Record:
+        return Record(self._loop.time(), self.proxy.name(given[ID].decode() if ID in given else None), "POST", path)
+
     def _begin(self, client: FastClient, known: Known, given: Mapping[bytes, bytes], body: bytes) -> Taken:
         today = time.time()
         if self.proxy.draining or known.caller.expires <= today:
             return Taken.NO
-        now, read = self._loop.time(), time.perf_counter()
+        read = time.perf_counter()
         headers = {**known.headers, IDEMPOTENCY: given[KEY].decode()} if KEY in given else known.headers
         try:
             chat = known.dialect.open_request(body, headers)
             route = self._route(chat.model)
             if route is None or not known.caller.may_use(chat.model):
                 return Taken.NO
-            name = self.proxy.name(given[ID].decode() if ID in given else None)
-            record = Record(now, name, "POST", known.dialect.path, known.caller.key, chat.model[:200])
-            record.read, record.stream, record.marks = read, chat.stream, known.marks
+            record = self._record(given, known.dialect.path)
+            record.key, record.model, record.read = known.caller.key, chat.model[:200], read
+            record.stream, record.marks = chat.stream, known.marks
             record.received = record.reserved = len(body)
             ride = Ride(self.proxy, self._snapshot, client, known, chat, record)
             if not ride.prepare(route, today):

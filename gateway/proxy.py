@@ -22,7 +22,7 @@ from gateway.capabilities import capabilities
 from gateway.config.types import Config
 from gateway.contract import ChatRequest, Dialect, Stamp
 from gateway.cors import Cors
-from gateway.errors import GatewayError, InvalidRequest, where
+from gateway.errors import GatewayError, InvalidRequest, Unauthorized, where
 from gateway.exchange import Answer, Upstreams
 from gateway.front import CLOSE, KEEP, Bounds, Client, Request, answer, head, head_of, lines
 from gateway.hub import Json
@@ -43,8 +43,7 @@ SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Client headers that attempts and plugins may look at, besides those that a routing chooses by and the trace context.
 READABLE = ("idempotency-key", "anthropic-beta")
 EVENT_STREAM = "content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-MODELS = "/v1/models"
-CAPABILITIES = "/v1/capabilities"
+MODELS, CAPABILITIES = "/v1/models", "/v1/capabilities"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,9 @@ class Proxy:
         self.shared_keys = SharedKeys(*limits, counts.shared) if counts is not None else None
         self.key_limits = self.shared_keys or KeyLimits(*limits)
         self.draining = False
-        # Is told of each request that was let in, for who keeps in mind what needs no second look.
+        # Are told of each request that was let in, or refused for its key: what was seen needs no second look.
         self.learn: Callable[[Request, Caller, Dialect, Snapshot], None] | None = None
+        self.learn_refusal: Callable[[Request, Unauthorized, Snapshot], None] | None = None
         # Where traces are asked for; nothing is learnt then, so that every request takes the way of `handle`.
         self.tracer: Tracer | None = None
 
@@ -137,14 +137,14 @@ class Proxy:
             return await self._converse(request, snapshot, dialect, chat, record)
         except GatewayError as error:
             self._report(error, record)
-            return self._refuse(request, error, record)
+            return self.refuse(request, error, record)
         except asyncio.CancelledError:
             if not record.status:
                 record.code = "client_disconnect"
             raise
         except Exception as error:
             self.fell(record, error)
-            return self._refuse(request, GatewayError("The gateway failed to serve the request."), record)
+            return self.refuse(request, GatewayError("The gateway failed to serve the request."), record)
         finally:
             self.finish(record, lease)
 
@@ -266,7 +266,12 @@ class Proxy:
         if snapshot.access.open and not snapshot.config.server.insecure:
             origin = headers.get("Origin") if snapshot.cors is None else snapshot.cors.stranger(headers)
             check_local(headers.get("Host", ""), origin, snapshot.config.server.listen.port)
-        caller = snapshot.access.identify(headers.getall("Authorization", ()), time.time())
+        try:
+            caller = snapshot.access.identify(headers.getall("Authorization", ()), time.time())
+        except Unauthorized as error:
+            if self.learn_refusal is not None and self.tracer is None:
+                self.learn_refusal(request, error, snapshot)
+            raise
         record.key = caller.key
         if dialect is not None and not headers.get("Content-Type", "").lower().startswith("application/json"):
             message = "The request body must be sent as application/json."
@@ -339,7 +344,8 @@ class Proxy:
         request.client.write(answer(status, told, body, keep_alive=stays))
         return KEEP if stays else CLOSE
 
-    def _refuse(self, request: Request, error: GatewayError, record: Record) -> web.StreamResponse:
+    def refuse(self, request: Request, error: GatewayError, record: Record) -> web.StreamResponse:
+        """Answer with an error."""
         cors = self.snapshot.cors
         if cors is not None and (allowed := cors.preflight(request.head.method, request.head.headers)):
             # No key is asked for, and nothing is served: a browser only asks whether its page may call.

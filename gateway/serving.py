@@ -63,7 +63,7 @@ class Serving:
         self._lane: Lane | None = None
         if issubclass(kind, FastClient):
             self._lane = self.front.lane = Lane(self.proxy)
-            self.proxy.learn = self._lane.learn
+            self.proxy.learn, self.proxy.learn_refusal = self._lane.learn, self._lane.learn_refusal
         self.doorstep = Doorstep(self.front, context_of(config))
         self.watchdog = Watchdog(log.news)
         self._purses = self._parts.snapshot.upstreams.counts.purses

@@ -20,6 +20,7 @@ from gateway.proxy import Proxy
 
 Run = Callable[[Any], Any]
 KEY = "sk-lane"
+OTHERS = {"app": {"hash": "sha256:" + "0" * 64}}
 KEYS = {"app": {"hash": "sha256:2accd56f86ee3a31be4fc28a128915946f5bf810d05f20fa5f68c8d5bc432110"}}
 WHOLE = {
     "id": "chatcmpl-1",
@@ -306,6 +307,70 @@ def test_a_refused_head_is_not_let_in_behind_one_that_was(run: Run, tmp_path: Pa
     driven(run, tmp_path, act)
 
 
+def test_a_key_that_was_refused_is_refused_again_without_a_second_look(run: Run, tmp_path: Path) -> None:
+    async def act(live: Live, line: Line) -> None:
+        first = await line.asks(body(), Authorization="Bearer sk-bad")
+        again = await line.asks(body("Something else"), Authorization="Bearer sk-bad", x_request_id="mine")
+        assert rides() == 1
+        assert (first.status, again.status) == (401, 401)
+        assert again.body == first.body
+        assert again.headers == {**first.headers, "x-request-id": "mine"}
+        assert (await line.asks(body())).status == 200
+        [_, *refused, _] = await live.logged(4)
+        for record in refused:
+            assert (record["status"], record["code"], record["key"]) == (401, "invalid_api_key", "")
+        assert refused[0].keys() == refused[1].keys()
+
+    assert len(driven(run, tmp_path, act)) == 1
+
+
+def test_a_refused_key_is_let_in_when_a_reload_brings_it(run: Run, tmp_path: Path) -> None:
+    async def act(live: Live, line: Line) -> None:
+        for _ in range(2):
+            assert (await line.asks(body())).status == 401
+        assert rides() == 1
+        await with_keys(live, KEYS)
+        assert (await line.asks(body())).status == 200
+
+    async def main() -> None:
+        async with (
+            ScriptedUpstream(GOOD) as upstream,
+            gateway_before(tmp_path, upstream.url, content={"keys": OTHERS}) as live,
+        ):
+            line = Line(live.port, *await asyncio.open_connection("127.0.0.1", live.port))
+            await act(live, line)
+            line.writer.close()
+
+    run(main())
+
+
+def test_strangers_do_not_drive_out_the_heads_of_those_who_were_let_in(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.lane.MOST_HEADS", 2)
+
+    async def act(live: Live, line: Line) -> None:
+        for number in range(5):
+            assert (await line.asks(body(), Authorization=f"Bearer sk-bad-{number}")).status == 401
+        assert (await line.asks(body())).status == 200
+        assert rides() == 1
+
+    driven(run, tmp_path, act)
+
+
+def test_no_body_is_held_for_a_stranger(run: Run, tmp_path: Path) -> None:
+    async def act(live: Live, line: Line) -> None:
+        raw = line.request(body(), Authorization="Bearer sk-bad")
+        line.send(raw)
+        assert (await line.reply()).status == 401
+        line.send(raw[:-5])
+        refused = await line.reply()
+        assert (refused.status, refused.headers["connection"]) == (401, "close")
+        assert rides() == 0
+
+    driven(run, tmp_path, act)
+
+
 def test_a_head_in_an_odd_form_is_read_by_the_parser_each_time(run: Run, tmp_path: Path) -> None:
     async def act(live: Live, line: Line) -> None:
         odd = line.request(body()).replace(b"Content-Type: ", b"Content-Type:   ")
@@ -317,10 +382,10 @@ def test_a_head_in_an_odd_form_is_read_by_the_parser_each_time(run: Run, tmp_pat
     assert len(driven(run, tmp_path, act)) == 3
 
 
-async def without_the_key(live: Live) -> None:
-    """Reload with another key in place of ours."""
+async def with_keys(live: Live, keys: Any) -> None:
+    """Reload with other keys."""
     changed = orjson.loads(live.path.read_bytes())
-    changed["keys"] = {"app": {"hash": "sha256:" + "0" * 64}}
+    changed["keys"] = keys
     live.path.write_bytes(orjson.dumps(changed))
     before = Seen.last.proxy.snapshot
     live.signal(1)
@@ -332,7 +397,7 @@ async def without_the_key(live: Live) -> None:
 def test_a_reload_forgets_what_was_known(run: Run, tmp_path: Path) -> None:
     async def act(live: Live, line: Line) -> None:
         assert (await line.asks(body())).status == 200
-        await without_the_key(live)
+        await with_keys(live, OTHERS)
         assert (await line.asks(body())).status == 401
         assert rides() == 1
 
@@ -344,7 +409,7 @@ def test_what_was_let_in_before_a_reload_is_not_learned_after_it(run: Run, tmp_p
         raw = line.request(body(), x_odd="1")
         line.send(raw[:-5])
         await asyncio.sleep(0.1)  # it is let in, and its body is waited for
-        await without_the_key(live)
+        await with_keys(live, OTHERS)
         line.send(raw[-5:])
         assert (await line.reply()).status == 200
         for _ in range(2):
