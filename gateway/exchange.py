@@ -179,7 +179,7 @@ async def exchange(
 
 def told(head: bytes) -> Mapping[str, str]:
     """What of the answer's headers is meant for the client even beside a good answer."""
-    if b"etry-" not in head:
+    if head.find(b"etry-") < 0:
         return {}
     headers = read_headers(head)
     return {name: headers[name] for name in ("retry-after", "retry-after-ms") if name in headers}

@@ -12,7 +12,7 @@ import orjson
 from gateway.contract import Mender, StreamDecoder, StreamEncoder, Usage
 from gateway.errors import BadUpstreamResponse, GatewayError, Truncated, UpstreamError
 from gateway.hub import Json
-from gateway.sse import MAX_EVENT, event
+from gateway.sse import CR, MAX_EVENT, event
 from gateway.usage import Counts, normal, read_usage
 
 _ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
@@ -118,11 +118,12 @@ class Passthrough:
             data = self._completed(data)
             if not data:
                 return data
-        if not self.started or self._mender is not None or b'"error"' in data or b"[DONE]" in data:
+        # `find` takes half the time of `in`: see `gateway.sse.CR`.
+        if not self.started or self._mender is not None or data.find(b'"error"') >= 0 or data.find(b"[DONE]") >= 0:
             return self._looked_through(data)
         if self._withhold and _USAGE.search(data):
             return self._looked_through(data)
-        if data[:1] != b":" or b"data:" in data:
+        if not data.startswith(b":") or data.find(b"data:") >= 0:
             self._last.append(data if len(data) <= _TAIL else data[-_TAIL:])
             self.events += 1
         return data
@@ -213,7 +214,7 @@ class Passthrough:
 
     def _passed(self, payload: bytes, text: bytes) -> bytes | None:
         """None: not for the client. Empty: as it stands. Else the payload to send instead."""
-        if b'"error"' in payload and _decoded(payload).failed:
+        if payload.find(b'"error"') >= 0 and _decoded(payload).failed:
             self.failure = self._read_error(payload)
             return None
         mended = payload
@@ -349,7 +350,7 @@ def _is_event(rest: bytes) -> bool:
 
 def _split(block: bytes) -> list[bytes]:
     """The events of a block, each with the blank line that ends it."""
-    if b"\r" not in block:
+    if CR not in block:
         return [text + b"\n\n" for text in block[:-2].split(b"\n\n")] if block.endswith(b"\n\n") else [block]
     events = []
     start = 0
@@ -361,7 +362,7 @@ def _split(block: bytes) -> list[bytes]:
 
 def _payload(text: bytes) -> bytes | None:
     """The data of one event; None for a comment or an event without data."""
-    if text.startswith(b"data: ") and text.count(b"\n") == 2 and text.endswith(b"\n\n") and b"\r" not in text:
+    if text.startswith(b"data: ") and text.count(b"\n") == 2 and text.endswith(b"\n\n") and CR not in text:
         return text[6:-2]
     data = [line[5:].removeprefix(b" ") for line in _LINE.split(text.removeprefix(_BOM)) if line.startswith(b"data:")]
     return b"\n".join(data) if data else None

@@ -6,6 +6,8 @@ from gateway.errors import BadUpstreamResponse
 
 MAX_EVENT = 16 * 1024 * 1024
 DONE = b"[DONE]"
+# Numbers, since `bytes in bytes` first takes the left for one, and raises and forgets an error before it looks.
+CR, LF = b"\r\n"
 
 
 class EventReader:
@@ -29,12 +31,12 @@ class EventReader:
         """Take bytes; return the data of the events that they completed."""
         if not self._started:
             data = self._start(data)
-        if self._after_cr or b"\r" in data:
+        if self._after_cr or CR in data:
             data = self._normalise(data)
         if not self._held:
             if data.endswith(b"\n\n"):
                 return _payloads(data)
-        elif b"\n\n" not in data and not (data[:1] == b"\n" and self._held[-1].endswith(b"\n")):
+        elif data.find(b"\n\n") < 0 and not (data[:1] == b"\n" and self._held[-1].endswith(b"\n")):
             self._hold(data)
             return []
         whole = b"".join((*self._held, data)) if self._held else data
@@ -91,7 +93,7 @@ class EventReader:
 def _payloads(block: bytes) -> list[bytes]:
     payloads = []
     for event in block.split(b"\n\n"):
-        if event.startswith(b"data: ") and b"\n" not in event:
+        if event.startswith(b"data: ") and LF not in event:
             payloads.append(event[6:])
         elif event:
             lines = [_value(line) for line in event.split(b"\n") if line.startswith(b"data:") or line == b"data"]

@@ -77,12 +77,12 @@ class ChunkMender:
     def chunk(self, payload: bytes) -> bytes | None:
         """The payload of one event: the same object when it is sound, a mended one, or None to leave it out."""
         begun = len(self._choices) >= self._expected and not self._billed
-        if begun and b'"delta"' in payload and b'"chat.completion.chunk"' in payload:
-            if _ROLE in payload and self._expected == 1:
+        if begun and payload.find(b'"delta"') >= 0 and payload.find(b'"chat.completion.chunk"') >= 0:
+            if self._expected == 1 and payload.find(_ROLE) >= 0:
                 # Together repeats the role on every delta: taken out without parsing, 1 µs instead of 6.
                 payload = payload.replace(_ROLE, b"").replace(_NO_CALLS, b"")
             for mark in _MARKS:
-                if mark in payload:
+                if payload.find(mark) >= 0:
                     break
             else:
                 return payload

@@ -97,12 +97,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         receiver = self._receiver
-        if receiver is None and not self.used and len(self._early) < HIGH_WATER:
-            self._early += data
-            return
         if receiver is None:
-            # Bytes that nobody asked for: the next answer could not be told from them.
-            self.abort()
+            self._keep(data)
             return
         framing = self._framing
         had_head = framing.status
@@ -135,6 +131,13 @@ class Connection(asyncio.Protocol):
                 self._fail(error)
             else:
                 self._finish()
+
+    def _keep(self, data: bytes) -> None:
+        """Bytes that nobody asked for: only before the first request could the next answer be told from them."""
+        if not self.used and len(self._early) < HIGH_WATER:
+            self._early += data
+        else:
+            self.abort()
 
     def _catch_up(self) -> None:
         """What came before the first request was written (a refusal, or the end) is the answer to it."""
