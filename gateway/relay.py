@@ -78,6 +78,7 @@ class Passthrough:
             "_read_error",
             "_size",
             "_tail",
+            "_used",
             "_whole",
             "_withhold",
         ),
@@ -108,7 +109,9 @@ class Passthrough:
         self._blank = True
         self._whole = False
         self._finished = False
-        self._last: deque[bytes] = deque(maxlen=4)
+        self._used = b""
+        # Hardly more than one: what each of many streams keeps drives the others' out of the processor's cache.
+        self._last: deque[bytes] = deque(maxlen=2)
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes cut anywhere; return the whole events that they completed."""
@@ -121,7 +124,7 @@ class Passthrough:
         # `find` takes half the time of `in`: see `gateway.sse.CR`.
         if not self.started or self._mender is not None or data.find(b'"error"') >= 0 or data.find(b"[DONE]") >= 0:
             return self._looked_through(data)
-        if self._withhold and _USAGE.search(data):
+        if _USAGE.search(data):
             return self._looked_through(data)
         if not data.startswith(b":") or data.find(b"data:") >= 0:
             self._last.append(data if len(data) <= _TAIL else data[-_TAIL:])
@@ -154,10 +157,8 @@ class Passthrough:
 
     def usage(self) -> Usage | None:
         """What the provider reported; of a stream that ended early, the events that passed, marked as partial."""
-        for block in reversed(self._last):
-            for payload in _payloads(block):
-                if b'"usage"' in payload and (found := read_usage(bytes(_decoded(payload).usage))):
-                    return found
+        if self._used and (found := read_usage(bytes(_decoded(self._used).usage))):
+            return found
         return None if self.done or not self.events else Usage(completion=self.events, source="partial")
 
     def _completed(self, data: bytes) -> bytes:
@@ -207,10 +208,7 @@ class Passthrough:
             self.events += 1
             same = same and not payload
             kept.append(event(payload) if payload else text)
-        out = block if same and sum(map(len, kept)) == len(block) else b"".join(kept)
-        if out:
-            self._last.append(out if len(out) <= _TAIL else out[-_TAIL:])
-        return out
+        return block if same and sum(map(len, kept)) == len(block) else b"".join(kept)
 
     def _passed(self, payload: bytes, text: bytes) -> bytes | None:
         """None: not for the client. Empty: as it stands. Else the payload to send instead."""
@@ -225,13 +223,23 @@ class Passthrough:
             mended = sound
         if not self._finished and _FINISH.search(mended):
             self._finished = True
-        if self._withhold and _USAGE.search(mended) and _is_usage_chunk(mended):
-            self._last.append(event(mended))
+        if self._bills(mended) and self._withhold and _is_usage_chunk(mended):
             return None
         return b"" if mended is payload else mended
 
+    def _bills(self, payload: bytes) -> bool:
+        """Does it say what was used? Then it is kept."""
+        if not _USAGE.search(payload):
+            return False
+        if len(payload) <= _TAIL:
+            self._used = payload
+        return True
+
     def _added(self) -> list[bytes]:
-        return self._mender.finish() if self._mender is not None else []
+        added = self._mender.finish() if self._mender is not None else []
+        for payload in added:
+            self._bills(payload)
+        return added
 
     def _finish_whole(self) -> bytes:
         body = b"".join(self._held).lstrip(_BLANK)
@@ -241,8 +249,11 @@ class Passthrough:
         chunks = self._encode_whole(self._mender.body(body) if self._mender is not None else body)
         self.done = self.started = True
         payloads = [orjson.dumps(chunk) for chunk in chunks]
-        self._last.append(b"".join(map(event, payloads)))
-        kept = [payload for payload in payloads if not (self._withhold and _is_usage_chunk(payload))]
+        kept = [
+            payload
+            for payload in payloads
+            if not (self._bills(payload) and self._withhold and _is_usage_chunk(payload))
+        ]
         return b"".join(map(event, kept)) + _DONE_EVENT
 
 
@@ -366,7 +377,3 @@ def _payload(text: bytes) -> bytes | None:
         return text[6:-2]
     data = [line[5:].removeprefix(b" ") for line in _LINE.split(text.removeprefix(_BOM)) if line.startswith(b"data:")]
     return b"\n".join(data) if data else None
-
-
-def _payloads(block: bytes) -> list[bytes]:
-    return [payload for text in _split(block) if (payload := _payload(text)) is not None]
