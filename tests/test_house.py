@@ -102,7 +102,7 @@ LONG_FUNCTIONS: frozenset[str] = frozenset()
 CALLBACKS = frozenset(
     (
         *("connection_made", "connection_lost", "data_received", "pause_writing", "resume_writing"),
-        *("on_message_begin", "on_headers_complete", "on_body", "on_message_complete"),
+        *("on_message_begin", "on_headers_complete", "on_message_complete"),
     )
 )
 

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from gateway.errors import BadUpstreamResponse, UpstreamError, UpstreamReset, UpstreamTimeout
 from gateway.timers import Limits
-from gateway.upstream.connection import Connection
+from gateway.upstream.connection import Connection, Taker, fault
 from gateway.upstream.framing import Headers, read_headers
 from gateway.upstream.pool import Endpoint
 from gateway.upstream.sweep import Sweep
@@ -197,25 +197,14 @@ class Call:
             self._connection.transport.resume_reading()
             self._last = self._loop.time()
 
-    def head(self, status: int, head: bytes) -> None:
-        """The connection's answer begins."""
+    def head(self, status: int, head: bytes) -> Taker:
+        """The connection's answer begins; its body is for the sink."""
         self.status = status
         self.raw_head = head
-        self.sink = self._open_sink(self)
+        sink = self.sink = self._open_sink(self)
         # Whoever opens sinks holds this call; in a circle they would wait for the collector.
         del self._open_sink
-
-    def data(self, data: bytes) -> None:
-        """A piece of the answer's body."""
-        sink = self.sink
-        if sink is None:
-            return
-        try:
-            sink.data(data)
-        except UpstreamError as error:
-            self.fail(error)
-        except Exception as error:  # a plugin reads here, and what it reads is a stranger's
-            self.fail(fault(error))
+        return sink.data
 
     def end(self) -> None:
         """The answer is complete."""
@@ -225,7 +214,7 @@ class Call:
             return
         try:
             sink.end()
-        except Exception as error:  # as above
+        except Exception as error:  # a plugin's, as in the connection
             sink.lost(fault(error))
 
     def lost(self, error: UpstreamError) -> None:
@@ -275,11 +264,3 @@ class Call:
         self._over = True
         self._connection = None
         self._sweep.discard(self)
-
-
-def fault(error: Exception) -> UpstreamError:
-    """What a request is told whose answer made its reader raise what no reader should; the cause is for the log."""
-    message = "The gateway failed to read the provider's answer."
-    fault = UpstreamError(message, status=500, kind="server_error", code="internal_error")
-    fault.__cause__ = error
-    return fault

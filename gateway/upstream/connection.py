@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.errors import Truncated, UpstreamError, UpstreamReset
@@ -18,11 +19,15 @@ IDLE_MARGIN = 1.0
 _KEEP_ALIVE = re.compile(rb"\r\nkeep-alive:[^\r\n]*\btimeout *= *\"?([0-9]{1,9})", re.IGNORECASE)
 
 
-class Receiver(Protocol):
-    """Who waits for an answer on a connection. Called in the order head, data..., then end or lost once."""
+Taker = Callable[[bytes], object]
 
-    def head(self, status: int, head: bytes) -> None: ...
-    def data(self, data: bytes) -> None: ...
+
+class Receiver(Protocol):
+    """Who waits for an answer on a connection. Called in the order head, then end or lost once."""
+
+    def head(self, status: int, head: bytes) -> Taker:
+        """The answer begins; returns who takes its body, piece by piece."""
+
     def end(self) -> None: ...
     def lost(self, error: UpstreamError) -> None: ...
 
@@ -42,7 +47,18 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        *("_early", "_framing", "_home", "_receiver", "answered", "closed", "idle_since", "keep", "transport"),
+        *(
+            "_early",
+            "_framing",
+            "_home",
+            "_receiver",
+            "_taker",
+            "answered",
+            "closed",
+            "idle_since",
+            "keep",
+            "transport",
+        ),
         "used",
     )
 
@@ -52,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._framing = Framing()
         self._receiver: Receiver | None = None
+        self._taker: Taker = ignored
         self._early = b""
         self.closed = False
         self.used = 0
@@ -84,7 +101,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection, and the answer that was under way, at once."""
-        self._receiver = None
+        self._receiver, self._taker = None, ignored
         self.closed = True
         self.transport.abort()
 
@@ -92,6 +109,7 @@ class Connection(asyncio.Protocol):
         """The receiver has what it wanted: read on to the answer's end for the pool's sake alone."""
         if self._receiver is not None:
             self._receiver = Discard()
+            self._taker = ignored
             self.idle_since = asyncio.get_running_loop().time()
             self._read_on()
 
@@ -105,13 +123,14 @@ class Connection(asyncio.Protocol):
         self.answered = True
         try:
             body = framing.feed(data)
+            if framing.status and not had_head:
+                self._taker = receiver.head(framing.status, framing.head)
+            if body:
+                self._taker(body)
         except UpstreamError as error:
             self._fail(error)
-            return
-        if framing.status and not had_head:
-            receiver.head(framing.status, framing.head)
-        if body:
-            receiver.data(body)
+        except Exception as error:  # a plugin reads here, and what it reads is a stranger's
+            self._fail(fault(error))
         if framing.complete and self._receiver is not None:
             self._finish()
 
@@ -148,7 +167,7 @@ class Connection(asyncio.Protocol):
             self.connection_lost(None)
 
     def _finish(self) -> None:
-        receiver, self._receiver = self._receiver, None
+        receiver, self._receiver, self._taker = self._receiver, None, ignored
         assert receiver is not None
         if self._framing.reusable and not self.closed and not self.transport.get_write_buffer_size():
             self._read_on()
@@ -168,7 +187,7 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _fail(self, error: UpstreamError) -> None:
-        receiver, self._receiver = self._receiver, None
+        receiver, self._receiver, self._taker = self._receiver, None, ignored
         self._close()
         if receiver is not None:
             receiver.lost(error)
@@ -185,16 +204,26 @@ def patience(head: bytes) -> float:
     return min(IDLE, int(said[1]) - IDLE_MARGIN) if said else IDLE
 
 
+def ignored(data: bytes) -> None:
+    """Nobody listens any more."""
+
+
+def fault(error: Exception) -> UpstreamError:
+    """What a request is told whose answer made its reader raise what no reader should; the cause is for the log."""
+    message = "The gateway failed to read the provider's answer."
+    fault = UpstreamError(message, status=500, kind="server_error", code="internal_error")
+    fault.__cause__ = error
+    return fault
+
+
 class Discard:
     """A receiver that only lets an answer come to its end."""
 
     __slots__ = ()
 
-    def head(self, status: int, head: bytes) -> None:
+    def head(self, status: int, head: bytes) -> Taker:
         """Nobody listens any more."""
-
-    def data(self, data: bytes) -> None:
-        """Nobody listens any more."""
+        return ignored
 
     def end(self) -> None:
         """Nobody listens any more."""

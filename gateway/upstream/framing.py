@@ -45,17 +45,19 @@ class Framing:
             "_silent",
             "_unpacked",
         ),
-        *("complete", "head", "status"),
+        *("complete", "head", "on_body", "status"),
     )
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._body: list[bytes] = []
+        # What the parser calls needs no frame of ours.
+        self.on_body = self._body.append
+        self._parser = httptools.HttpResponseParser(self)
         self.reset()
 
     def reset(self) -> None:
         """Forget the last answer."""
-        self._body = []
+        self._body.clear()
         self.head = b""
         self._inflate: Any = None
         self._packed = self._unpacked = self._interim = self._silent = self.status = 0
@@ -139,9 +141,6 @@ class Framing:
             self._inflate = zlib.decompressobj(47)
         elif coding != "identity":
             raise BadUpstreamResponse("The provider used a content coding that was not asked for.")
-
-    def on_body(self, data: bytes) -> None:
-        self._body.append(data)
 
     def on_message_complete(self) -> None:
         if self.status:

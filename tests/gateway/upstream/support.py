@@ -11,6 +11,7 @@ from upstreams import ScriptedUpstream
 from gateway.errors import UpstreamError
 from gateway.timers import Limits
 from gateway.upstream import Call, Collector, Endpoint, Sink, Sweep
+from gateway.upstream.connection import Taker
 from gateway.upstream.names import Resolver
 
 LIMITS = Limits(connect=5, first_byte=30, idle=30, total=100)
@@ -29,9 +30,10 @@ class Noted:
         self.failure: UpstreamError | None = None
         self.on_data: Callable[[], None] = lambda: None
 
-    def head(self, status: int, head: bytes) -> None:
+    def head(self, status: int, head: bytes) -> Taker:
         self.status = status
         self.head_bytes = head
+        return self.data
 
     def data(self, data: bytes) -> None:
         self.body += data

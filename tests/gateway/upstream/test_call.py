@@ -353,18 +353,16 @@ def test_a_sink_may_refuse_what_it_gets(run: Run) -> None:
             await asyncio.wait_for(sink.ended.wait(), 5)
             assert isinstance(sink.failure, BadUpstreamResponse)
             await asyncio.wait_for(upstream.connections[0].closed.wait(), 5)
-            one.data(b"late")
             one.fail(Truncated("late"))
             task.cancel()
 
     run(main())
 
 
-def test_bytes_before_the_head_go_nowhere(run: Run) -> None:
+def test_an_end_before_the_head_is_a_failure_that_is_told_once(run: Run) -> None:
     async def main() -> None:
         async with ScriptedUpstream([OK]) as upstream:
             one = call(endpoint(upstream))
-            one.data(b"early")
             one.end()
             one.lost(Truncated("early"))
             one.lost(Truncated("again"))
