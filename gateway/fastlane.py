@@ -85,25 +85,27 @@ class FastClient(Client):
             return
         lane = self._front.lane
         if lane is not None and not (self._fed or self.busy or self._force_close or self._close):
+            pieces = [data]
             if self._held:
                 self._held.append(data)
                 self._size += len(data)
                 if self._size < self.due:
                     return
-                data = self._whole()
-            taken = lane.take(self, data)
+                pieces = self._pieces()
+            taken = lane.take(self, pieces)
             if taken is Taken.YES:
                 return
             if taken is Taken.MORE:
-                self._held, self._size = [data], len(data)
+                self._held, self._size = pieces, len(data)
                 self._hears()
                 return
+            data = b"".join(pieces)
         self._parse(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         ride, self.ride = self.ride, None
         if self._held:
-            self._whole()
+            self._pieces()
         super().connection_lost(exc)
         if ride is not None:
             ride.abandon()
@@ -111,7 +113,7 @@ class FastClient(Client):
     def sweep(self, now: float) -> None:
         """Let the parser and its timers have a body that does not come at once."""
         if self._held:
-            self._parse(self._whole())
+            self._parse(b"".join(self._pieces()))
         super().sweep(now)
 
     def end_ride(self, *, stays: bool) -> None:
@@ -181,13 +183,13 @@ class FastClient(Client):
         if self._head_size > 3 and not message.chunked and self._fed == self._head_size + int(length):
             self._fed = 0
 
-    def _whole(self) -> bytes:
+    def _pieces(self) -> list[bytes]:
         """What was held, which is held no longer."""
-        data, self._held = b"".join(self._held), []
+        pieces, self._held = self._held, []
         if self._front.lane is not None:
             self._front.lane.give_back(self.lent)
         self.lent = 0
-        return data
+        return pieces
 
     def _catch_up(self) -> None:
         """Take what came while a request was on the lane."""

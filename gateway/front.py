@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
@@ -96,7 +96,7 @@ class AiohttpRequest(web.BaseRequest):
 class Lane(Protocol):
     """A shorter way for plain requests; `gateway.lane` has it, `gateway.fastlane` the connections for it."""
 
-    def take(self, client: Any, data: bytes) -> Taken: ...
+    def take(self, client: Any, pieces: Sequence[bytes]) -> Taken: ...
     def give_back(self, size: int) -> None: ...
 
 

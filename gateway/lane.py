@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -131,8 +131,9 @@ class Lane:
     def _marks(self, request: Request) -> Mapping[str, str] | None:
         return None if self._snapshot.cors is None else self._snapshot.cors.marks(request.head.headers)
 
-    def take(self, client: FastClient, data: bytes) -> Taken:
-        """Send the request that these bytes are, if it is plain."""
+    def take(self, client: FastClient, pieces: Sequence[bytes]) -> Taken:
+        """Send the request that these bytes are, if it is plain. Its head stands in the first piece."""
+        data = pieces[0]
         end = data.find(b"\r\n\r\n")
         parts = VARIABLE.split(data[: end + 2])
         fixed = b"".join(parts[::3])
@@ -145,12 +146,14 @@ class Lane:
             return Taken.NO
         size = int(length)
         client.due = end + 4 + size
-        if len(data) == client.due and size <= self.proxy.bounds.max_body:
+        arrived = len(data) if len(pieces) == 1 else sum(map(len, pieces))
+        if arrived == client.due and size <= self.proxy.bounds.max_body:
             if known is None:
                 return self._refuse(client, self._refused[fixed], given)
-            return self._begin(client, known, given, data[end + 4 :])
+            body = data[end + 4 :] if len(pieces) == 1 else b"".join((memoryview(data)[end + 4 :], *pieces[1:]))
+            return self._begin(client, known, given, body)
         # Nothing is held for a stranger.
-        more = known is not None and len(data) < client.due and self._may_hold(client, size)
+        more = known is not None and arrived < client.due and self._may_hold(client, size)
         return Taken.MORE if more else Taken.NO
 
     def _may_hold(self, client: FastClient, size: int) -> bool:
