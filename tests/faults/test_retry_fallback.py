@@ -28,7 +28,7 @@ RETRIES = 2
 MOST = 10  # what `retry.attempts` may say
 # Figures of the cases that the test profile does not have.
 RETRY: dict[str, dict[str, Any]] = {
-    "RF-002": {"backoff": "2s"},  # time to begin to listen before the second attempt
+    "RF-002": {"backoff": "6s"},  # time to begin to listen before the second attempt
     "RF-014": {"breaker": {"failures": 1000}},
     # Of up to a minute: the jitter may choose a wait that ends before the client leaves.
     "RF-020": {"backoff": "60s"},
@@ -134,7 +134,7 @@ async def _refused(gateway: Gateway, case: Case, here: Stage) -> Outcome:
     """The provider begins to listen after the first attempt, and long before the second."""
 
     async def listen() -> None:
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.05)
         await here.actors["A"].listen()
 
     listening = asyncio.create_task(listen())
