@@ -54,6 +54,8 @@ clean:
 $(VENV)/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	# What Python 3.11 puts into every venv; nothing here needs it.
+	$(BIN)/pip uninstall --quiet --yes setuptools 2>/dev/null || true
 	touch $@
 
 $(VENV)/tested: $(VENV)/installed

@@ -10,6 +10,11 @@ from gateway.router import Router
 from gateway.routes import Attempt
 
 
+def listed(name: str) -> Json:
+    """A model as `/v1/models` shows it."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "sluiceway"}
+
+
 def capabilities(router: Router, names: Iterable[str]) -> list[Json]:
     """For each model name: its deployments, each with the decision for every parameter of the front door."""
     return [

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from msgspec import Struct
@@ -46,6 +47,9 @@ REQUEST_ID = re.compile(
     # Not the whole pattern without regard to case: the search for a line's end would then take five times as long.
     rb"\n(?i:x-request-id|request-id|x-amzn-requestid|apim-request-id):[ \t]*([!-~]{1,200})"
 )
+# Clients make up names as they like: what stands in a header is short, and means nothing else there.
+PLAIN_NAME = re.compile(r"[\w.\[\]-]{1,64}", re.ASCII)
+MOST_NAMES = 50
 # What a client may say to its provider in headers; everything else stays here.
 PASSED_ON = ("idempotency-key", "traceparent", "tracestate")
 
@@ -183,6 +187,13 @@ def told(head: bytes) -> Mapping[str, str]:
         return {}
     headers = read_headers(head)
     return {name: headers[name] for name in ("retry-after", "retry-after-ms") if name in headers}
+
+
+def named(parameters: Sequence[str]) -> str:
+    """Names of parameters as a header's value: odd ones percent-encoded and cut, very many counted."""
+    names = [name if PLAIN_NAME.fullmatch(name) else quote(name[:64], safe="", errors="replace") for name in parameters]
+    rest = len(names) - MOST_NAMES
+    return ",".join(names if rest <= 0 else (*names[:MOST_NAMES], f"{rest} more"))
 
 
 def upstream_id(head: bytes) -> str:

@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from gateway.errors import BadFraming, GatewayError
 from gateway.upstream import Sweep
+from gateway.upstream.pool import lines
 
 HIGH_WATER = 64 * 1024
 READ_BUFFER = 64 * 1024
@@ -366,13 +367,8 @@ def answer(
 
 
 def head(status: int, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
-    """A status line and headers as bytes; the values are ours or were checked by a parser."""
+    """A status line and headers as bytes; raises ValueError for a value that would begin another line."""
     return head_of(status, lines(headers), keep_alive=keep_alive)
-
-
-def lines(headers: Mapping[str, str]) -> str:
-    """Headers as they stand in a head."""
-    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
 def head_of(status: int, lines: str, *, keep_alive: bool) -> bytes:

@@ -18,14 +18,13 @@ from aiohttp import web
 
 from gateway.access import Access, Caller, check_local
 from gateway.attempts import Failed, Tries, first_answer, settle
-from gateway.capabilities import capabilities
+from gateway.capabilities import capabilities, listed
 from gateway.config.types import Config
 from gateway.contract import ChatRequest, Dialect, Stamp
 from gateway.cors import Cors
 from gateway.errors import GatewayError, InvalidRequest, Unauthorized, where
-from gateway.exchange import Answer, Upstreams
-from gateway.front import CLOSE, KEEP, Bounds, Client, Request, answer, head, head_of, lines
-from gateway.hub import Json
+from gateway.exchange import Answer, Upstreams, named
+from gateway.front import CLOSE, KEEP, Bounds, Client, Request, answer, head, head_of
 from gateway.intake import check_request, read_body
 from gateway.keylimits import KeyLimits, Lease
 from gateway.limits import Ledger
@@ -38,6 +37,7 @@ from gateway.sharing.keys import SharedKeys
 from gateway.tracing.context import PARENT, STATE, read_parent
 from gateway.tracing.tracer import Tracer
 from gateway.traits import BYTES_PER_TOKEN
+from gateway.upstream.pool import lines
 
 SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Client headers that attempts and plugins may look at, besides those that a routing chooses by and the trace context.
@@ -302,12 +302,12 @@ class Proxy:
             found = capabilities(snapshot.router, names)
             return self._reply(request, 200, {}, orjson.dumps({"object": "list", "data": found}), record)
         if record.path == MODELS:
-            found = [_model(name) for name in names]
+            found = [listed(name) for name in names]
             return self._reply(request, 200, {}, orjson.dumps({"object": "list", "data": found}), record)
         name = unquote(record.path.removeprefix(MODELS + "/"))
         if not caller.may_use(name) or not snapshot.router.knows(name):
             raise not_found(name)
-        return self._reply(request, 200, {}, orjson.dumps(_model(name)), record)
+        return self._reply(request, 200, {}, orjson.dumps(listed(name)), record)
 
     def _told(self, snapshot: Snapshot, got: Answer, record: Record) -> str:
         """The lines of a good answer's head that say how it came about."""
@@ -320,9 +320,9 @@ class Proxy:
         if got.upstream_id:
             told += f"x-upstream-request-id: {got.upstream_id}\r\n"
         if got.request.dropped:
-            told += f"x-gateway-dropped-params: {','.join(got.request.dropped)}\r\n"
+            told += f"x-gateway-dropped-params: {named(got.request.dropped)}\r\n"
         if got.request.translated:
-            told += f"x-gateway-translated-params: {','.join(got.request.translated)}\r\n"
+            told += f"x-gateway-translated-params: {named(got.request.translated)}\r\n"
         for more in (got.told, record.allowance, record.marks):
             if more:
                 told += lines(more)
@@ -394,7 +394,3 @@ def _begin_trace(tracer: Tracer, request: Request, record: Record) -> None:
     headers = request.head.headers
     record.trace = tracer.begin(read_parent(headers.getall(PARENT, ()), headers.getall(STATE, ())))
     record.trace_id = record.trace.id
-
-
-def _model(name: str) -> Json:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "sluiceway"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import math
 import resource
 import socket
@@ -23,6 +22,7 @@ from gateway.gauges import collect_retries, gauges
 from gateway.lane import Lane
 from gateway.listeners import serve_on
 from gateway.log import Log
+from gateway.memory import calm_collector, keep_freed_memory
 from gateway.metrics import Figures, Values
 from gateway.proxy import CAPABILITIES, MODELS, Proxy
 from gateway.statefile import StateFile
@@ -91,6 +91,7 @@ class Serving:
         for each in sockets:
             self._servers.append(await serve_on(each, self.doorstep))
         calm_collector()
+        keep_freed_memory()
         self.watchdog.start()
         self.ready = True
 
@@ -271,10 +272,3 @@ def redirect(log: Log, config: Config) -> None:
         log.redirect("stdout", access=False, text=False)
     else:
         log.redirect(chosen.to, access=True, text=chosen.format == "text")
-
-
-def calm_collector() -> None:
-    """What exists now lives for ever: leave it out of every collection, and collect less often."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 50)

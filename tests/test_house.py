@@ -51,6 +51,7 @@ ROOMS = (
         "handover",
         "keylimits",
         "listeners",
+        "memory",
         "metrics",
         "routes",
         "upstream",

@@ -91,6 +91,23 @@ def test_the_answer_tells_how_it_came_about(run: Run, tmp_path: Path) -> None:
         assert "x-gateway-dropped-params" not in reply.headers
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_name_of_a_parameter_writes_headers_of_its_own(run: Run, tmp_path: Path, *, stream: bool) -> None:
+    odd = {"x\r\nset-cookie: a=1": 1, "a,b": 1, "é": 1, "l" * 5000: 1, "x_new": 1}
+    many = {f"x_{number}": 1 for number in range(60)}
+
+    async def main() -> list[Reply]:
+        async with gateway_and_demo(tmp_path) as (live, _):
+            return [await live.chat("anthropic", stream=stream, **asked) for asked in (odd, many)]
+
+    [reply, other] = run(main())
+    assert (reply.status, other.status) == (200, 200)
+    assert "set-cookie" not in reply.headers
+    named = reply.headers["x-gateway-dropped-params"].split(",")
+    assert named == ["x%0D%0Aset-cookie%3A%20a%3D1", "a%2Cb", "%C3%A9", "l" * 64, "x_new"]
+    assert other.headers["x-gateway-dropped-params"].endswith(",x_49,10 more")
+
+
 @pytest.mark.parametrize(
     ("header", "status"),
     [
