@@ -80,8 +80,11 @@ class Plan:
                 self._fresh.remove(step)
                 return step
             met.setdefault(obstacle, step)
-        # The last resorts: to wait for room, and, before anything was tried, an upstream that has failed a lot.
+        # The last resorts: to wait for room, and, before anything was tried, an upstream that has failed a lot, or the
+        # only one although it asked for a pause: whether that is for this request too is its own to say.
         last = met.get(Obstacle.FULL) or (None if self._failed else met.get(Obstacle.EJECTED))
+        if last is None and len(self._route.steps) == 1 and (last := met.get(Obstacle.HELD)) is not None:
+            self._waits.clear()
         if last is not None:
             self._fresh.remove(last)
         return last

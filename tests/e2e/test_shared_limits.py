@@ -161,17 +161,19 @@ def test_an_upstream_that_asked_one_gateway_to_wait_is_left_alone_by_the_other(
     async def main() -> None:
         async with ScriptedUpstream(busy) as upstream:
             providers = {"up": {"type": "openai", "base_url": upstream.url, "api_key": "k"}}
-            content = {"providers": providers, "deployments": {"m": {"provider": "up", "model": "x"}}}
-            content["retry"] = {"attempts": 1}
+            each = {"provider": "up", "model": "x", "timeouts": {"total": "5s"}}
+            deployments = {"m": each, "n": each}
+            content = {"providers": providers, "deployments": deployments}
+            content["routings"] = {"both": {"strategy": "priority", "targets": ["m"], "fallback": ["n"]}}
             async with gateways(tmp_path, keys=keys(), state=state(redis), **content) as (one, two):
-                assert (await one.chat("m")).status == 429
+                assert (await one.chat("both")).status == 429
 
                 async def held() -> bool:
-                    return await metric(two, "sluiceway_upstream_held") == 1
+                    return await metric(two, "sluiceway_upstream_held") == 2
 
                 await eventually(held)
                 sent = len(upstream.requests)
-                refused = await two.chat("m")
+                refused = await two.chat("both")
                 assert refused.status == 429
                 assert 0 < int(refused.headers["retry-after"]) <= 60
                 assert len(upstream.requests) == sent

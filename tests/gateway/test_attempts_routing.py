@@ -83,10 +83,16 @@ def test_a_header_keeps_requests_together_and_stays_here(run: Run, tmp_path: Pat
 
 
 def test_an_upstream_that_said_when_is_left_alone_until_then(run: Run, tmp_path: Path) -> None:
+    both = {"r": {"targets": ["a", "b"]}}
+
     async def main() -> None:
-        async with before(tmp_path, BUSY, options={"timeouts": {"total": "5s"}}) as (live, ups):
-            first, second = await live.chat("a"), await live.chat("a")
-            assert len(ups[0].requests) == 1
+        patient = {"timeouts": {"total": "5s"}}
+        async with before(tmp_path, BUSY, BUSY, options=patient, routings=both) as (live, ups):
+            first, second = await live.chat("r"), await live.chat("r")
+            assert [len(each.requests) for each in ups] == [1, 1]
+            # Where there is no other, it is the upstream's own to say.
+            assert (await live.chat("a")).status == 429
+            assert len(ups[0].requests) == 2
         assert [each.status for each in (first, second)] == [429, 429]
         assert first.headers["retry-after"] == "30"
         assert "x-should-retry" not in first.headers

@@ -218,6 +218,18 @@ def test_what_asked_to_be_left_alone_is_left_alone() -> None:
     assert name(fleet.plan().pick(10)) == "a"
 
 
+def test_the_only_upstream_is_asked_once_though_it_asked_for_a_pause() -> None:
+    fleet = Fleet("a")
+    fleet.health["a"].hold(0, 10)
+    plan = fleet.plan()
+    step = plan.pick(1)
+    assert name(step) == "a"
+    error = UpstreamError("no", status=503)
+    error.cause = "5xx"
+    assert plan.final(error, 1).retry_after is None
+    assert plan.pick(1) is None
+
+
 def test_with_all_of_them_held_the_client_is_told_the_shortest_wait() -> None:
     fleet = Fleet("a", "b")
     fleet.health["a"].hold(0, 10)
