@@ -74,7 +74,7 @@ async def _drip(scene: Scene) -> web.StreamResponse:
     response = await scene.opened()
     for byte in b"".join(scene.events):
         await response.write(bytes((byte,)))
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # so that every byte leaves by itself
     await response.write_eof()
     return response
 
@@ -96,7 +96,7 @@ async def _hang(scene: Scene) -> web.StreamResponse:
 
 async def _reset(scene: Scene) -> web.StreamResponse:
     await scene.begun()
-    await asyncio.sleep(scene.pace)
+    await asyncio.sleep(scene.pace)  # what was sent before arrives before the reset
     reset(scene.request.transport)
     # Not returned, as aiohttp would end the answer properly; the loss of the connection cancels this.
     return await _forever()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 from gateway.demo import anthropic, bedrock, google, openai_like
 from gateway.demo.wire import Place
+from gateway.hub import Json
 
 MODELS = ("demo-model", "demo-slow", "demo-fail", "demo-overloaded", "demo-midstream")
 # What stands before each provider's own paths: the end of its `base_url`.
@@ -62,23 +64,32 @@ def _listing(path: str) -> Place | None:
 
 def listing(place: Place) -> object:
     """The models that the demo names, as this provider lists them, or the one asked for."""
-    names = [place.model] if place.model else list(MODELS)
-    entries = [_entry(place.provider, name) for name in names]
-    if place.model:
-        return entries[0]
-    if place.provider == "together":
-        return entries
-    if place.provider == "google":
-        return {"models": entries}
-    if place.provider == "anthropic":
-        return {"data": entries, "has_more": False, "first_id": names[0], "last_id": names[-1]}
-    return {"object": "list", "data": entries}
+    entry, page = LISTINGS.get(place.provider, USUAL)
+    return entry(place.model) if place.model else page([entry(name) for name in MODELS])
 
 
-def _entry(provider: str, name: str) -> dict[str, object]:
-    if provider == "google":
-        methods = ["generateContent", "streamGenerateContent"]
-        return {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": methods}
-    if provider == "anthropic":
-        return {"type": "model", "id": name, "display_name": name, "created_at": "2026-01-01T00:00:00Z"}
+def _usual(name: str) -> Json:
     return {"id": name, "object": "model", "created": 1767225600, "owned_by": "demo"}
+
+
+def _anthropic(name: str) -> Json:
+    return {"type": "model", "id": name, "display_name": name, "created_at": "2026-01-01T00:00:00Z"}
+
+
+def _google(name: str) -> Json:
+    methods = ["generateContent", "streamGenerateContent"]
+    return {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": methods}
+
+
+def _anthropic_page(entries: list[Json]) -> Json:
+    return {"data": entries, "has_more": False, "first_id": entries[0]["id"], "last_id": entries[-1]["id"]}
+
+
+# How one model is told, and how all are.
+Listing = tuple[Callable[[str], Json], Callable[[list[Json]], object]]
+USUAL: Listing = (_usual, lambda entries: {"object": "list", "data": entries})
+LISTINGS: Mapping[str, Listing] = {
+    "together": (_usual, list),
+    "google": (_google, lambda entries: {"models": entries}),
+    "anthropic": (_anthropic, _anthropic_page),
+}

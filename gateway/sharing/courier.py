@@ -154,7 +154,7 @@ class Courier:
     async def _return(self) -> None:
         """Connect, and see whether Redis answers in time."""
         if self._said_away:
-            await asyncio.sleep(OPEN)
+            await asyncio.sleep(OPEN)  # one that does not answer is not asked at every turn
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._link.open()
