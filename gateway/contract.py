@@ -247,15 +247,20 @@ class Relay(Protocol):
 
     `done` turns true when the answer is complete; `failure` is set when it turned out to be an error.
     `started` turns true with the first event that is no error: until then nothing may reach the client.
-    `events` counts what passed, comments and pings left out. What leaves is always whole events.
+    `events` counts what passed, comments and pings left out. What leaves is always whole events. Where `verbatim`,
+    some of them leave as they came, and `lets_pass` says which.
     """
 
     done: bool
     started: bool
     events: int
     failure: UpstreamError | None
+    verbatim: bool
 
     def feed(self, data: bytes) -> bytes: ...
+    def lets_pass(self, chunk: bytes) -> bool:
+        """Is this HTTP chunk, framing included, to leave as it came? Then it is taken for fed."""
+
     def fail(self, error: GatewayError) -> bytes: ...
     def finish(self) -> bytes: ...
     def usage(self) -> Usage | None: ...

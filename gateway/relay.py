@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -53,8 +52,8 @@ _UNREADABLE = _Ends()
 _ends = msgspec.json.Decoder(_Ends).decode
 _counted = msgspec.json.Decoder(_Counted).decode
 _NOTHING = (b"", b"null", b"false", b'""', b"{}")
-# Usage and finish reason stand in the last events; keeping whole reads of 256 KiB for them cost a stalled client 1 MiB.
-_TAIL = 16 * 1024
+# An event that bills is kept until the end, and no event with usage has more to say than this.
+_BILL = 16 * 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
 
@@ -66,13 +65,14 @@ class Passthrough:
     JSON body, `read_error` makes our error of an error object, and `from_whole` chunks of a completion.
     """
 
+    verbatim = True
     __slots__ = (
         *(
             "_blank",
+            "_clear",
             "_encode_whole",
             "_finished",
             "_held",
-            "_last",
             "_limit",
             "_mender",
             "_read_error",
@@ -110,8 +110,8 @@ class Passthrough:
         self._whole = False
         self._finished = False
         self._used = b""
-        # Hardly more than one: what each of many streams keeps drives the others' out of the processor's cache.
-        self._last: deque[bytes] = deque(maxlen=2)
+        # Will the next events be whole, and pass unless they say more than content?
+        self._clear = False
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes cut anywhere; return the whole events that they completed."""
@@ -119,17 +119,19 @@ class Passthrough:
             return b""
         if self._held or not self.started or not data.endswith(_ENDS):
             data = self._completed(data)
-            if not data:
-                return data
-        # `find` takes half the time of `in`: see `gateway.sse.CR`.
-        if not self.started or self._mender is not None or data.find(b'"error"') >= 0 or data.find(b"[DONE]") >= 0:
-            return self._looked_through(data)
-        if _USAGE.search(data):
-            return self._looked_through(data)
-        if not data.startswith(b":") or data.find(b"data:") >= 0:
-            self._last.append(data if len(data) <= _TAIL else data[-_TAIL:])
+        if data and (not self.started or self._mender is not None or self._says_more(data)):
+            data = self._looked_through(data)
+        elif data.find(b"data:") >= 0:
             self.events += 1
+        self._clear = self.started and self._mender is None and not (self._held or self.done or self.failure)
         return data
+
+    def lets_pass(self, chunk: bytes) -> bool:
+        """Does this chunk hold whole events with nothing but content? Then they are counted."""
+        if not self._clear or not chunk.endswith(b"\n\n\r\n") or chunk.find(b"data:") < 0 or self._says_more(chunk):
+            return False
+        self.events += 1
+        return True
 
     def finish(self) -> bytes:
         """Say that the upstream ended its answer well; supply what it left out, or raise what it hides."""
@@ -146,7 +148,7 @@ class Passthrough:
             raise self.failure
         if self.done:
             return out
-        if not (self._finished or any(_FINISH.search(block) for block in self._last)):
+        if not self._finished:
             raise Truncated("The provider's stream ended before it was complete.")
         self.done = True
         return out + b"".join(event(payload) for payload in self._added()) + _DONE_EVENT
@@ -160,6 +162,15 @@ class Passthrough:
         if self._used and (found := read_usage(bytes(_decoded(self._used).usage))):
             return found
         return None if self.done or not self.events else Usage(completion=self.events, source="partial")
+
+    def _says_more(self, events: bytes) -> bool:
+        """Might there be more in them than content: an error, usage, the first reason of an end, or the end?"""
+        # `find` takes half the time of `in`: see `gateway.sse.CR`.
+        if events.find(b'"error"') >= 0 or events.find(b"[DONE]") >= 0:
+            return True
+        if not self._finished and _FINISH.search(events):
+            return True
+        return events.find(b'"usage"') >= 0 and _USAGE.search(events) is not None
 
     def _completed(self, data: bytes) -> bytes:
         """Hold what is not yet a whole event; return what is."""
@@ -231,7 +242,7 @@ class Passthrough:
         """Does it say what was used? Then it is kept."""
         if not _USAGE.search(payload):
             return False
-        if len(payload) <= _TAIL:
+        if len(payload) <= _BILL:
             self._used = payload
         return True
 
@@ -263,6 +274,7 @@ class Translated:
     What one read completed leaves in one piece.
     """
 
+    verbatim = False
     __slots__ = ("_decoder", "_encoder", "_seen", "done", "events", "failure", "started")
 
     def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
@@ -285,6 +297,10 @@ class Translated:
             self.done = True
             out += self._encoder.finish()
         return out
+
+    def lets_pass(self, chunk: bytes) -> bool:
+        """Every event becomes another."""
+        return False
 
     def finish(self) -> bytes:
         """Say that the upstream ended; raises Truncated if that was too early."""

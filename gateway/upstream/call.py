@@ -17,10 +17,9 @@ from gateway.upstream.sweep import Sweep
 STALE = 0.25
 
 
-class Sink(Protocol):
+class Sink(Taker, Protocol):
     """Where a body goes. `moving` says whether something real has come since it was last asked."""
 
-    def data(self, data: bytes) -> None: ...
     def end(self) -> None: ...
     def lost(self, error: UpstreamError) -> None: ...
     def moving(self) -> bool: ...
@@ -59,6 +58,10 @@ class Collector:
                 return
             raise BadUpstreamResponse(f"The provider's answer is larger than {self._limit} bytes.")
         self._pieces.append(data)
+
+    def chunk(self, chunk: bytes, start: int) -> None:
+        """Keep a piece."""
+        self.data(chunk[start:-2])
 
     def end(self) -> None:
         """The body is complete."""
@@ -204,7 +207,7 @@ class Call:
         sink = self.sink = self._open_sink(self)
         # Whoever opens sinks holds this call; in a circle they would wait for the collector.
         del self._open_sink
-        return sink.data
+        return sink
 
     def end(self) -> None:
         """The answer is complete."""

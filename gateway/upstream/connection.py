@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from typing import Protocol
 
 from gateway.errors import Truncated, UpstreamError, UpstreamReset
-from gateway.upstream.framing import Framing
+from gateway.upstream.framing import Framing, start_of
 
 HIGH_WATER = 64 * 1024
 # Below the 15-60 s after which providers' own front ends close an idle connection.
@@ -19,14 +18,21 @@ IDLE_MARGIN = 1.0
 _KEEP_ALIVE = re.compile(rb"\r\nkeep-alive:[^\r\n]*\btimeout *= *\"?([0-9]{1,9})", re.IGNORECASE)
 
 
-Taker = Callable[[bytes], object]
+class Taker(Protocol):
+    """Who takes an answer's body."""
+
+    def data(self, data: bytes) -> None:
+        """A piece of it."""
+
+    def chunk(self, chunk: bytes, start: int) -> None:
+        """A piece that came as one HTTP chunk: the content is `chunk[start:-2]`, the rest its framing."""
 
 
 class Receiver(Protocol):
     """Who waits for an answer on a connection. Called in the order head, then end or lost once."""
 
     def head(self, status: int, head: bytes) -> Taker:
-        """The answer begins; returns who takes its body, piece by piece."""
+        """The answer begins; returns who takes its body."""
 
     def end(self) -> None: ...
     def lost(self, error: UpstreamError) -> None: ...
@@ -68,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._framing = Framing()
         self._receiver: Receiver | None = None
-        self._taker: Taker = ignored
+        self._taker: Taker = IGNORANT
         self._early = b""
         self.closed = False
         self.used = 0
@@ -101,7 +107,7 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection, and the answer that was under way, at once."""
-        self._receiver, self._taker = None, ignored
+        self._receiver, self._taker = None, IGNORANT
         self.closed = True
         self.transport.abort()
 
@@ -109,7 +115,7 @@ class Connection(asyncio.Protocol):
         """The receiver has what it wanted: read on to the answer's end for the pool's sake alone."""
         if self._receiver is not None:
             self._receiver = Discard()
-            self._taker = ignored
+            self._taker = IGNORANT
             self.idle_since = asyncio.get_running_loop().time()
             self._read_on()
 
@@ -122,11 +128,14 @@ class Connection(asyncio.Protocol):
         had_head = framing.status
         self.answered = True
         try:
+            if framing.aligned and (start := start_of(data)):
+                self._taker.chunk(data, start)
+                return
             body = framing.feed(data)
             if framing.status and not had_head:
                 self._taker = receiver.head(framing.status, framing.head)
             if body:
-                self._taker(body)
+                self._taker.data(body)
         except UpstreamError as error:
             self._fail(error)
         except Exception as error:  # a plugin reads here, and what it reads is a stranger's
@@ -167,7 +176,7 @@ class Connection(asyncio.Protocol):
             self.connection_lost(None)
 
     def _finish(self) -> None:
-        receiver, self._receiver, self._taker = self._receiver, None, ignored
+        receiver, self._receiver, self._taker = self._receiver, None, IGNORANT
         assert receiver is not None
         if self._framing.reusable and not self.closed and not self.transport.get_write_buffer_size():
             self._read_on()
@@ -187,7 +196,7 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _fail(self, error: UpstreamError) -> None:
-        receiver, self._receiver, self._taker = self._receiver, None, ignored
+        receiver, self._receiver, self._taker = self._receiver, None, IGNORANT
         self._close()
         if receiver is not None:
             receiver.lost(error)
@@ -204,16 +213,27 @@ def patience(head: bytes) -> float:
     return min(IDLE, int(said[1]) - IDLE_MARGIN) if said else IDLE
 
 
-def ignored(data: bytes) -> None:
-    """Nobody listens any more."""
-
-
 def fault(error: Exception) -> UpstreamError:
     """What a request is told whose answer made its reader raise what no reader should; the cause is for the log."""
     message = "The gateway failed to read the provider's answer."
     fault = UpstreamError(message, status=500, kind="server_error", code="internal_error")
     fault.__cause__ = error
     return fault
+
+
+class Ignorant:
+    """A taker that does not listen any more."""
+
+    __slots__ = ()
+
+    def data(self, data: bytes) -> None:
+        """Forget it."""
+
+    def chunk(self, chunk: bytes, start: int) -> None:
+        """Forget it."""
+
+
+IGNORANT = Ignorant()
 
 
 class Discard:
@@ -223,7 +243,7 @@ class Discard:
 
     def head(self, status: int, head: bytes) -> Taker:
         """Nobody listens any more."""
-        return ignored
+        return IGNORANT
 
     def end(self) -> None:
         """Nobody listens any more."""

@@ -31,10 +31,12 @@ class Framing:
     (1xx) are passed over. The parser checks every header but hands over none, since a callback for each costs 0.3 µs:
     `read_headers` is for who asks.
     `reusable` says that the connection may carry another exchange. A packed body (gzip, deflate) comes out unpacked.
+    While `aligned`, the next bytes begin a chunk of a body that is not packed: a whole one need not be fed.
     """
 
     __slots__ = (
         *(
+            "_between",
             "_body",
             "_extra",
             "_inflate",
@@ -45,7 +47,7 @@ class Framing:
             "_silent",
             "_unpacked",
         ),
-        *("complete", "head", "on_body", "status"),
+        *("aligned", "complete", "head", "on_body", "status"),
     )
 
     def __init__(self) -> None:
@@ -61,7 +63,7 @@ class Framing:
         self.head = b""
         self._inflate: Any = None
         self._packed = self._unpacked = self._interim = self._silent = self.status = 0
-        self._extra = self._keeps = self.complete = False
+        self._extra = self._keeps = self._between = self.aligned = self.complete = False
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; return the body bytes that they hold. Raises UpstreamError for what HTTP does not allow."""
@@ -74,12 +76,15 @@ class Framing:
                 raise _as_ours(error) from error
             # The answer itself is good; what follows it is not.
             self._extra = True
+        self.aligned = self._between and data.endswith(b"\r\n")
         if not self.status and len(self.head) > MAX_HEAD:
             raise BadUpstreamResponse("The provider sent a response head that is too large.")
-        if not self._body:
+        if self._body or self.aligned:
+            self._silent = 0
+        else:
             self._idle_bytes(len(data))
+        if not self._body:
             return b""
-        self._silent = 0
         body = self._body
         if self._inflate is not None:
             body[:] = [piece for packed in body for piece in self._inflated(packed)]
@@ -142,7 +147,14 @@ class Framing:
         elif coding != "identity":
             raise BadUpstreamResponse("The provider used a content coding that was not asked for.")
 
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = self._inflate is None
+
     def on_message_complete(self) -> None:
+        self._between = False
         if self.status:
             self.complete = True
             # llhttp forgets this with the next call.
@@ -172,6 +184,13 @@ class Framing:
         except zlib.error as error:
             raise BadUpstreamResponse("The provider's answer cannot be unpacked.") from error
         return pieces
+
+
+def start_of(chunk: bytes) -> int:
+    """Where its content begins, if these bytes are one whole chunk in the usual form, and not the last; else 0."""
+    start = chunk.find(b"\r\n") + 2
+    size = len(chunk) - start - 2
+    return start if size > 0 and chunk.startswith(b"%x\r\n" % size) and chunk.endswith(b"\r\n") else 0
 
 
 def read_headers(head: bytes) -> Headers:

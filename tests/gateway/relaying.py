@@ -57,6 +57,18 @@ def run(relay: Relay, pieces: list[bytes]) -> bytes:
     return b"".join(relay.feed(piece) for piece in pieces) + relay.finish()
 
 
+def run_chunks(relay: Relay, pieces: list[bytes]) -> tuple[bytes, int]:
+    """The same for pieces that each come as an HTTP chunk, and how many of them were let pass."""
+    out, passed = [], 0
+    for piece in pieces:
+        if relay.lets_pass(b"%x\r\n%b\r\n" % (len(piece), piece)):
+            out.append(piece)
+            passed += 1
+        else:
+            out.append(relay.feed(piece))
+    return b"".join(out) + relay.finish(), passed
+
+
 def singly(stream: bytes) -> list[bytes]:
     return [stream[at : at + 1] for at in range(len(stream))]
 

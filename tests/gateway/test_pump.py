@@ -13,7 +13,7 @@ from upstreams import NAMES, ScriptedUpstream, Step
 
 from gateway.dialects.openai_chat import chunks_of
 from gateway.errors import BadUpstreamResponse, GatewayError, Truncated, UpstreamError, UpstreamReset
-from gateway.pump import HELD, KEEPALIVE, KEEPALIVE_AFTER, Pump, WriteTimeout
+from gateway.pump import HELD, KEEPALIVE, KEEPALIVE_AFTER, LAST_CHUNK, Pump, WriteTimeout
 from gateway.relay import Passthrough
 from gateway.upstream import Call, Endpoint, Sink, Sweep
 from tests.gateway.upstream.support import BODY, LIMITS, endpoint, head
@@ -125,6 +125,51 @@ def test_a_stream_passes_whole_and_ends_with_the_last_chunk(run: Run, until: Any
             assert len(one.sweep) == 0
 
     run(main())
+
+
+class Fed(Passthrough):
+    """A relay that counts what it was fed."""
+
+    fed = 0
+
+    def feed(self, data: bytes) -> bytes:
+        self.fed += 1
+        return super().feed(data)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_chunks_that_need_no_change_keep_the_framing_they_came_with(run: Run, chunked: bool) -> None:
+    same, other = framed(D2), b"%X;a=b\r\n%b\r\n" % (len(D2), D2)
+
+    async def main() -> None:
+        goes_on = [asyncio.Event() for _ in range(4)]
+        pieces = [same, other, same, framed(FIN + DONE)]
+        later = [step for go, piece in zip(goes_on, pieces, strict=True) for step in ({"wait": go}, {"x": piece.hex()})]
+        async with stream({"chunk": "{{D1}}"}, *later, {"end": True}) as one:
+            one.relay = relay = Fed(read_error, chunks_of)
+            await one.flow(chunked)
+            fed = []
+            for go in goes_on:
+                writes = one.outlet.writes
+                go.set()
+                async with asyncio.timeout(5):
+                    while one.outlet.writes == writes:  # noqa: ASYNC110 - what is waited for sets no event
+                        await asyncio.sleep(0)
+                fed.append(relay.fed)
+            assert await one.finished() is None
+            # The second has another framing than ours, the last says that it is the last.
+            assert fed == ([1, 2, 2, 3] if chunked else [2, 3, 4, 5])
+            events = [D1, D2, D2, D2, FIN + DONE]
+            sent = [*map(framed, events), LAST_CHUNK] if chunked else events
+            assert one.outlet.written == HEAD + b"".join(sent)
+            assert one.pump.sent == len(b"".join(events))
+            assert relay.events == 5
+
+    run(main())
+
+
+def framed(content: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(content), content)
 
 
 def test_an_old_client_gets_no_chunks_and_a_close(run: Run) -> None:

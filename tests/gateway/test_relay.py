@@ -25,9 +25,23 @@ from tests.gateway.relaying import (
     chunk,
     passthrough,
     run,
+    run_chunks,
     singly,
     told,
 )
+
+
+class Unchanged:
+    """A mender that finds nothing to mend."""
+
+    def chunk(self, payload: bytes) -> bytes:
+        return payload
+
+    def body(self, body: bytes) -> bytes:
+        return body
+
+    def finish(self) -> list[bytes]:
+        return []
 
 
 def test_whole_events_pass_as_the_same_object() -> None:
@@ -58,6 +72,42 @@ def test_many_cuts_give_the_same_bytes(name: str, cuts: list[int]) -> None:
     places = [0, *sorted(cut % len(stream) for cut in cuts), len(stream)]
     pieces = [stream[start:end] for start, end in pairwise(places)]
     assert run(passthrough(), pieces) == stream.removeprefix(MARK)
+
+
+@given(st.sampled_from(list(STREAMS)), st.lists(st.integers(0, 500), max_size=12), st.booleans())
+def test_chunks_that_pass_as_they_came_change_nothing(name: str, cuts: list[int], withhold: bool) -> None:
+    stream = STREAMS[name]
+    places = sorted({0, *(cut % len(stream) for cut in cuts), len(stream)})
+    pieces = [stream[start:end] for start, end in pairwise(places)]
+    fed, offered = passthrough(withhold_usage=withhold), passthrough(withhold_usage=withhold)
+    assert run_chunks(offered, pieces)[0] == run(fed, pieces)
+    assert (offered.events, offered.usage(), offered.done) == (fed.events, fed.usage(), fed.done)
+
+
+def test_only_content_passes_with_its_framing() -> None:
+    comment = b": data\n\n"
+    events = [told(payload) for payload in (A, chunk("b"), B, chunk("c", usage=None), END, chunk(), USAGE, DONE)]
+    for withhold, usage in ((False, events[6]), (True, b"")):
+        relay = passthrough(withhold_usage=withhold)
+        out, passed = run_chunks(relay, [*events[:3], comment, *events[3:]])
+        assert out == b"".join((*events[:3], comment, *events[3:6], usage, events[7]))
+        # Not the first, which says that the stream is good; nor what looks like more, the comment, the end.
+        assert passed == 3
+        assert relay.usage() == Usage(prompt=5, completion=2)
+
+
+def test_no_chunk_passes_where_more_is_to_be_done() -> None:
+    good = b"%x\r\n%b\r\n" % (len(told(A)), told(A))
+    begun, broken, ended, held, mended = (passthrough(*mender) for mender in ((), (), (), (), (Unchanged(),)))
+    for relay in (broken, ended, held, mended):
+        relay.feed(told(A))
+    assert held.lets_pass(good)
+    broken.feed(told(ERROR))
+    ended.feed(told(DONE))
+    held.feed(told(B)[:-1])
+    assert [relay.lets_pass(good) for relay in (begun, broken, ended, held, mended)] == [False] * 5
+    assert held.feed(b"\n") == told(B)
+    assert held.lets_pass(good)
 
 
 @pytest.mark.parametrize("name", STREAMS)

@@ -33,12 +33,15 @@ class Noted:
     def head(self, status: int, head: bytes) -> Taker:
         self.status = status
         self.head_bytes = head
-        return self.data
+        return self
 
     def data(self, data: bytes) -> None:
         self.body += data
         self.pieces += 1
         self.on_data()
+
+    def chunk(self, chunk: bytes, start: int) -> None:
+        self.data(chunk[start:-2])
 
     def end(self) -> None:
         assert not self.ended.is_set()

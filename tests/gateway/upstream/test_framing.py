@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadUpstreamResponse, Truncated, UpstreamError
-from gateway.upstream.framing import FREE_OUTPUT, MAX_HEAD, MAX_HEADERS, Framing
+from gateway.upstream.framing import FREE_OUTPUT, MAX_HEAD, MAX_HEADERS, Framing, start_of
 
 BODY = b'{"choices":[]}'
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 14\r\nX-A: 1\r\n\r\n" + BODY
@@ -283,6 +283,66 @@ def test_a_bomb_is_refused_long_before_it_is_unpacked() -> None:
         for at in range(0, len(packed), 100):
             out += len(framing.feed(packed[at : at + 100]))
     assert out < 4 * FREE_OUTPUT
+
+
+CONTENTS = st.sampled_from([b"x", b"\r\n", b"1\r\nx\r\n", b"0\r\n\r\n", b"a" * 300]) | st.binary(min_size=1)
+
+
+@given(st.lists(CONTENTS, min_size=1, max_size=6), st.data())
+def test_the_next_bytes_are_known_to_begin_a_chunk(contents: list[bytes], data: st.DataObject) -> None:
+    head, end = answer(b"Transfer-Encoding: chunked"), b"0\r\nTrailer: x\r\n\r\n"
+    chunks = [chunked(content, data) for content in contents]
+    whole = head + b"".join(chunks) + end
+    bounds = {len(head) + sum(map(len, chunks[:count])) for count in range(1, len(chunks) + 1)}
+    cuts = data.draw(st.sets(st.integers(1, len(whole) - 1) | st.sampled_from(sorted(bounds))))
+    framing, body, place = Framing(), b"", 0
+    for cut in (*sorted(cuts), len(whole)):
+        piece = whole[place:cut]
+        if framing.aligned and (start := start_of(piece)):
+            body += piece[start:-2]
+        else:
+            body += framing.feed(piece)
+        place = cut
+        # A chunk's end that is cut in two is not looked for.
+        assert framing.aligned == (cut in bounds and piece.endswith(b"\r\n"))
+    assert body == b"".join(contents)
+    assert framing.reusable
+
+
+def chunked(content: bytes, data: st.DataObject) -> bytes:
+    form = data.draw(st.sampled_from([b"%x\r\n", b"%X\r\n", b"0%x\r\n", b"%x;a=b\r\n"]))
+    return form % len(content) + content + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "start"),
+    [
+        (b"1\r\nx\r\n", 3),
+        (b"1f\r\n" + b"x" * 31 + b"\r\n", 4),
+        (b"4\r\n\r\n\r\n\r\n", 3),
+        (b"1F\r\n" + b"x" * 31 + b"\r\n", 0),
+        (b"01\r\nx\r\n", 0),
+        (b"+1\r\nx\r\n", 0),
+        (b"1;a=b\r\nx\r\n", 0),
+        (b"0\r\n\r\n", 0),
+        (b"1\r\nx\r\n1\r\ny\r\n", 0),
+        (b"1\r\nx\n\n", 0),
+        (b"2\r\nx\r\n", 0),
+        (b"\r\n\r\n", 0),
+        (b"\r\n", 0),
+        (b"1", 0),
+        (b"", 0),
+    ],
+)
+def test_one_whole_chunk_is_told_from_everything_else(data: bytes, start: int) -> None:
+    assert start_of(data) == start
+
+
+def test_a_chunk_of_a_packed_body_is_left_to_whoever_unpacks_it() -> None:
+    framing = Framing()
+    framing.feed(answer(b"Transfer-Encoding: chunked\r\nContent-Encoding: gzip"))
+    framing.feed(b"%x\r\n%b\r\n" % (len(PACKED), PACKED))
+    assert not framing.aligned
 
 
 def test_small_pieces_cost_linear_work() -> None:
