@@ -39,7 +39,7 @@ def recorded(name: str) -> dict[str, Case]:
 
 @asynccontextmanager
 async def upstream(known: dict[str, Case]) -> AsyncIterator[str]:
-    """Answers with the case whose id stands in the path or in the body."""
+    """Answers with the case whose id stands in the path or in the body; events come one by one, each in its chunk."""
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
         asked = request.path + (await request.read()).decode()
@@ -50,7 +50,15 @@ async def upstream(known: dict[str, Case]) -> AsyncIterator[str]:
         kind = KINDS.get(case["framing"], "application/json")
         headers = {name: value for name, value in answer["headers"].items() if name.startswith(("retry", "x-amzn-err"))}
         status = answer["status"] if answer["status"] < 600 else 500
-        return web.Response(status=status, body=body(case), headers={**headers, "content-type": kind})
+        headers["content-type"] = kind
+        if case["framing"] != "sse":
+            return web.Response(status=status, body=body(case), headers=headers)
+        response = web.StreamResponse(status=status, headers=headers)
+        await response.prepare(request)
+        for piece in re.split(rb"(?<=\n\n)(?=.)", body(case), flags=re.DOTALL):
+            await response.write(piece)
+            await asyncio.sleep(0)
+        return response
 
     runner = web.ServerRunner(web.Server(serve))
     await runner.setup()
