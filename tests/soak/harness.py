@@ -107,18 +107,20 @@ class Watched(Gateway):
         return Holds(**told, descriptors=self.watched.num_fds(), rss=self.watched.memory_info().rss, upstream=upstream)
 
     async def at_rest(self, seconds: float = 10.0) -> Holds:
-        """What it holds when nothing is under way: connections that were closed take a moment to be gone.
+        """What it holds when nothing is under way, asked twice: connections that were closed take a moment to be gone.
 
         What is not gone after so many seconds is in the answer.
         """
         await self.calm(seconds)
         until = time.monotonic() + seconds
+        descriptors = -1
         while True:
             first = await self.provider.seen()
             found = await self.holds()
-            still = first["open"] == (await self.provider.seen())["open"]
+            still = first["open"] == (await self.provider.seen())["open"] and descriptors == found.own_descriptors
             if (still and not any(found.alive.values())) or time.monotonic() > until:
                 return found
+            descriptors = found.own_descriptors
             await asyncio.sleep(0.1)
 
     async def calm(self, seconds: float = 5.0) -> None:
