@@ -60,8 +60,11 @@ class ConnectProxy:
                 return
             host, _, port = self.hosts[-1].rpartition(":")
             there = await asyncio.open_connection(*self._names.get(host, (host.strip("[]"), int(port))))
-            writer.write(b"HTTP/1.1 200 Connection established\r\nProxy-Agent: test\r\n\r\n")
-            await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+            try:
+                writer.write(b"HTTP/1.1 200 Connection established\r\nProxy-Agent: test\r\n\r\n")
+                await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+            finally:
+                there[1].transport.abort()
         finally:
             writer.transport.abort()
 

@@ -3,114 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
 import pytest
-from upstreams import NAMES, ScriptedUpstream, Step
+from upstreams import Step
 
 from gateway.dialects.openai_chat import chunks_of
-from gateway.errors import BadUpstreamResponse, GatewayError, Truncated, UpstreamError, UpstreamReset
-from gateway.pump import HELD, KEEPALIVE, KEEPALIVE_AFTER, LAST_CHUNK, Pump, WriteTimeout
+from gateway.errors import Truncated
+from gateway.pump import HELD, KEEPALIVE, KEEPALIVE_AFTER, LAST_CHUNK, WriteTimeout
 from gateway.relay import Passthrough
-from gateway.upstream import Call, Endpoint, Sink, Sweep
-from tests.gateway.upstream.support import BODY, LIMITS, endpoint, head
-
-Run = Callable[[Any], Any]
-HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
-D1, D2, FIN, USAGE, DONE = (NAMES[name].encode() for name in ("D1", "D2", "FIN", "USAGE", "DONE"))
-WRITE_TIMEOUT = 30.0
-ERROR: Step = {"chunk": 'data: {"error":{"message":"too busy"}}\n\n'}
-
-
-class Outlet:
-    """A client's side that keeps what is written; `size` is what its buffer is said to hold."""
-
-    def __init__(self) -> None:
-        self.written = b""
-        self.writes = 0
-        self.hung_up = False
-        self.aborted = False
-        self.size = 0
-        self.on_write: Callable[[], None] = lambda: None
-
-    def write(self, data: bytes) -> None:
-        assert not self.hung_up
-        self.written += data
-        self.writes += 1
-        self.on_write()
-
-    def hang_up(self) -> None:
-        self.hung_up = True
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def buffered(self) -> int:
-        return self.size
-
-
-def unchunked(data: bytes) -> tuple[bytes, bool]:
-    """The payload of chunked framing, and whether the last chunk came."""
-    assert data.startswith(HEAD)
-    rest, out = data[len(HEAD) :], b""
-    while rest:
-        size, _, rest = rest.partition(b"\r\n")
-        length = int(size, 16)
-        if not length:
-            assert rest == b"\r\n"
-            return out, True
-        out += rest[:length]
-        assert rest[length : length + 2] == b"\r\n"
-        rest = rest[length + 2 :]
-    return out, False
-
-
-def read_error(payload: bytes) -> UpstreamError:
-    return UpstreamError(orjson.loads(payload)["error"]["message"], code="theirs")
-
-
-class Stream:
-    """One call whose sink is a pump."""
-
-    def __init__(self, upstream: ScriptedUpstream, place: Endpoint) -> None:
-        self.upstream = upstream
-        self.place = place
-        self.sweep = Sweep()
-        self.outlet = Outlet()
-        self.relay = Passthrough(read_error, chunks_of)
-        self.pump: Any = None
-        deadline = asyncio.get_running_loop().time() + 1000
-        self.call = Call(place, LIMITS, self.sweep, deadline, self._open)
-
-    def _open(self, call: Call) -> Sink:
-        self.pump = Pump(self.relay, call, self.sweep, WRITE_TIMEOUT)
-        return self.pump  # type: ignore[no-any-return]
-
-    async def ready(self) -> None:
-        async with asyncio.timeout(5):
-            await self.call.send(head(self.place), BODY)
-
-    async def flow(self, chunked: bool = True) -> None:
-        await self.ready()
-        self.pump.flow(self.outlet, HEAD, chunked)
-
-    async def finished(self) -> GatewayError | None:
-        async with asyncio.timeout(5):
-            outcome = await self.pump.finished
-        assert outcome is None or isinstance(outcome, GatewayError)
-        return outcome
-
-
-@asynccontextmanager
-async def stream(*steps: Step) -> AsyncIterator[Stream]:
-    async with ScriptedUpstream([{"t": "{{SSE}}"}, *steps]) as upstream:
-        yield Stream(upstream, endpoint(upstream))
-
-
-WHOLE: list[Step] = [{"chunk": "{{D1}}"}, {"chunk": "{{D2}}"}, {"chunk": "{{FIN}}{{USAGE}}"}, {"chunk": "{{DONE}}"}]
+from tests.gateway.pumping import (
+    D1,
+    D2,
+    DONE,
+    FIN,
+    HEAD,
+    USAGE,
+    WHOLE,
+    WRITE_TIMEOUT,
+    Run,
+    Stream,
+    read_error,
+    stream,
+    unchunked,
+)
 
 
 def test_a_stream_passes_whole_and_ends_with_the_last_chunk(run: Run, until: Any) -> None:
@@ -243,144 +159,6 @@ def test_what_the_end_completes_is_written(run: Run) -> None:
             more.set()
             assert await one.finished() is None
             assert unchunked(one.outlet.written) == (D1 + FIN + DONE, True)
-
-    run(main())
-
-
-def test_an_error_as_the_first_event_leaves_room_for_another_attempt(run: Run) -> None:
-    async def main() -> None:
-        async with stream({"chunk": ": hi\n\n"}, ERROR, {"stall": True}) as one:
-            with pytest.raises(UpstreamError, match="too busy"):
-                await one.ready()
-            await asyncio.wait_for(one.upstream.connections[0].closed.wait(), 5)
-            assert len(one.sweep) == 0
-            assert one.outlet.writes == 0
-
-    run(main())
-
-
-@pytest.mark.parametrize("chunked", [True, False])
-def test_an_error_in_the_middle_is_told_after_what_was_good_and_the_stream_looks_broken(
-    run: Run, chunked: bool
-) -> None:
-    async def main() -> None:
-        more = asyncio.Event()
-        async with stream({"chunk": "{{D1}}"}, {"wait": more}, ERROR, {"stall": True}) as one:
-            await one.flow(chunked)
-            more.set()
-            outcome = await one.finished()
-            assert isinstance(outcome, UpstreamError)
-            payload = b"data: " + orjson.dumps(outcome.body()) + b"\n\n"
-            if chunked:
-                assert unchunked(one.outlet.written) == (D1 + payload, False)
-            else:
-                assert one.outlet.written == HEAD + D1 + payload
-            assert one.outlet.hung_up
-            await asyncio.wait_for(one.upstream.connections[0].closed.wait(), 5)
-
-    run(main())
-
-
-def test_an_error_between_the_first_event_and_the_flow_is_told_when_it_flows(run: Run) -> None:
-    async def main() -> None:
-        async with stream({"chunk": "{{D1}}data: " + '{"error":{"message":"too busy"}}\n\n'}, {"stall": True}) as one:
-            await one.flow()
-            outcome = await one.finished()
-            assert outcome is not None
-            assert outcome.message == "too busy"
-            out, complete = unchunked(one.outlet.written)
-            assert out == D1 + b"data: " + orjson.dumps(outcome.body()) + b"\n\n"
-            assert not complete
-
-    run(main())
-
-
-@pytest.mark.parametrize("last", [{"fin": True}, {"rst": True}, {"end": True}, {"t": "zz\r\n"}])
-def test_a_stream_that_breaks_off_looks_broken(run: Run, last: Step) -> None:
-    async def main() -> None:
-        more = asyncio.Event()
-        async with stream({"chunk": "{{D1}}" + "data: ha"}, {"wait": more}, last) as one:
-            await one.flow()
-            more.set()
-            outcome = await one.finished()
-            assert isinstance(outcome, Truncated | BadUpstreamResponse)
-            out, complete = unchunked(one.outlet.written)
-            assert out == D1 + b"data: " + orjson.dumps(outcome.body()) + b"\n\n"
-            assert not complete
-            assert one.outlet.hung_up
-            assert len(one.sweep) == 0
-
-    run(main())
-
-
-def test_a_stream_that_breaks_off_before_its_first_event_is_an_error(run: Run) -> None:
-    async def main() -> None:
-        for last in ({"fin": True}, {"end": True}):
-            async with stream({"chunk": ": hi\n\n"}, last) as one:
-                with pytest.raises(Truncated):
-                    await one.ready()
-
-    run(main())
-
-
-def test_a_break_after_the_end_of_the_stream_changes_nothing(run: Run, until: Any) -> None:
-    async def main() -> None:
-        async with stream({"chunk": "{{D1}}"}, {"chunk": "{{FIN}}{{DONE}}"}, {"end": True}) as one:
-            await one.ready()
-            await until(lambda: one.relay.done)
-            one.pump.lost(UpstreamReset("late"))
-            one.pump.flow(one.outlet, HEAD, True)
-            assert await one.finished() is None
-            one.pump.lost(UpstreamReset("later"))
-            one.pump.data(D2)
-            one.pump.end()
-            assert unchunked(one.outlet.written) == (D1 + FIN + DONE, True)
-            assert one.pump.usage() is None
-
-    run(main())
-
-
-def test_only_the_first_failure_counts(run: Run) -> None:
-    async def main() -> None:
-        async with stream({"chunk": "{{D1}}"}, {"stall": True}) as one:
-            await one.ready()
-            one.pump.lost(UpstreamReset("first"))
-            one.pump.lost(UpstreamReset("second"))
-            one.pump.flow(one.outlet, HEAD, True)
-            outcome = await one.finished()
-            assert outcome is not None
-            assert outcome.message == "first"
-            one.pump.lost(UpstreamReset("third"))
-            one.pump.end()
-            assert one.outlet.written.count(b'"error"') == 1
-            one.call.abort()
-
-    run(main())
-
-
-def test_a_stream_may_be_ended_from_our_side(run: Run) -> None:
-    async def main() -> None:
-        async with stream({"chunk": "{{D1}}"}, {"stall": True}) as one:
-            await one.flow()
-            one.pump.fail(GatewayError("Going down.", code="shutting_down"))
-            outcome = await one.finished()
-            assert outcome is not None
-            assert outcome.code == "shutting_down"
-            assert b"shutting_down" in one.outlet.written
-            assert one.outlet.hung_up
-            await asyncio.wait_for(one.upstream.connections[0].closed.wait(), 5)
-
-    run(main())
-
-
-def test_a_client_that_leaves_ends_the_providers_work(run: Run) -> None:
-    async def main() -> None:
-        async with stream({"chunk": "{{D1}}"}, {"stall": True}) as one:
-            await one.flow()
-            one.pump.stop()
-            await asyncio.wait_for(one.upstream.connections[0].closed.wait(), 5)
-            assert len(one.sweep) == 0
-            assert not one.pump.finished.done()
 
     run(main())
 
