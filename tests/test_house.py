@@ -103,7 +103,7 @@ LONG_FUNCTIONS: frozenset[str] = frozenset()
 CALLBACKS = frozenset(
     (
         *("connection_made", "connection_lost", "data_received", "pause_writing", "resume_writing"),
-        *("on_message_begin", "on_headers_complete", "on_message_complete"),
+        *("on_message_begin", "on_headers_complete", "on_chunk_header", "on_chunk_complete", "on_message_complete"),
     )
 )
 
