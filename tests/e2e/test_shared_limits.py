@@ -308,5 +308,6 @@ def test_places_of_a_gateway_that_was_killed_come_back(
                     return b" 200 " in head[:20]
 
                 await eventually(free, 30)
+                talk.leave()
 
     served(main())
