@@ -183,13 +183,11 @@ class Courier:
                 # Nobody knows whether Redis has carried them out, and what is done twice is counted twice.
                 self.lost += sum(entry.told for entry in batch)
                 raise error if isinstance(error, LinkLost) else LinkLost("no answer") from None
-            if any(reply is None for reply in replies):
-                self._deliver(batch, replies)
-                await asyncio.sleep(0)
-                raise LinkLost("it refuses to run the script")
+            refused = any(reply is None for reply in replies)
             self._deliver(batch, replies)
-            # Whoever was granted something counts it before the next chores tell Redis what is held here.
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # whoever was granted something counts it before the next chores tell what is held
+            if refused:
+                raise LinkLost("it refuses to run the script")
 
     def _batch(self) -> list[Entry]:
         """What is sent next: what was told, chores once all of that is on its way, then questions."""

@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._home = home
         self._framing = Framing()
         self._receiver: Receiver | None = None
-        self._taker: Taker = IGNORANT
+        self._taker: Taker = DISCARD
         self._early = b""
         self.closed = False
         self.used = 0
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
     @property
     def unwanted(self) -> bool:
         """Is an answer under way that nobody waits for?"""
-        return isinstance(self._receiver, Discard)
+        return self._receiver is DISCARD
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # a stream transport, by how it was made
@@ -107,15 +107,14 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Drop the connection, and the answer that was under way, at once."""
-        self._receiver, self._taker = None, IGNORANT
+        self._receiver, self._taker = None, DISCARD
         self.closed = True
         self.transport.abort()
 
     def let_go(self) -> None:
         """The receiver has what it wanted: read on to the answer's end for the pool's sake alone."""
         if self._receiver is not None:
-            self._receiver = Discard()
-            self._taker = IGNORANT
+            self._receiver = self._taker = DISCARD
             self.idle_since = asyncio.get_running_loop().time()
             self._read_on()
 
@@ -176,7 +175,7 @@ class Connection(asyncio.Protocol):
             self.connection_lost(None)
 
     def _finish(self) -> None:
-        receiver, self._receiver, self._taker = self._receiver, None, IGNORANT
+        receiver, self._receiver, self._taker = self._receiver, None, DISCARD
         assert receiver is not None
         if self._framing.reusable and not self.closed and not self.transport.get_write_buffer_size():
             self._read_on()
@@ -196,7 +195,7 @@ class Connection(asyncio.Protocol):
             self.transport.resume_reading()
 
     def _fail(self, error: UpstreamError) -> None:
-        receiver, self._receiver, self._taker = self._receiver, None, IGNORANT
+        receiver, self._receiver, self._taker = self._receiver, None, DISCARD
         self._close()
         if receiver is not None:
             receiver.lost(error)
@@ -221,10 +220,14 @@ def fault(error: Exception) -> UpstreamError:
     return fault
 
 
-class Ignorant:
-    """A taker that does not listen any more."""
+class Discard:
+    """A receiver that only lets an answer come to its end, and listens to nothing of it."""
 
     __slots__ = ()
+
+    def head(self, status: int, head: bytes) -> Taker:
+        """Take the body too."""
+        return self
 
     def data(self, data: bytes) -> None:
         """Forget it."""
@@ -232,21 +235,11 @@ class Ignorant:
     def chunk(self, chunk: bytes, start: int) -> None:
         """Forget it."""
 
-
-IGNORANT = Ignorant()
-
-
-class Discard:
-    """A receiver that only lets an answer come to its end."""
-
-    __slots__ = ()
-
-    def head(self, status: int, head: bytes) -> Taker:
-        """Nobody listens any more."""
-        return IGNORANT
-
     def end(self) -> None:
         """Nobody listens any more."""
 
     def lost(self, error: UpstreamError) -> None:
         """Nobody listens any more."""
+
+
+DISCARD = Discard()
